@@ -1,0 +1,112 @@
+"""The only door to files of weights and state. Nothing pickled is ever executed; nothing half-written is ever left.
+
+A checkpoint of ours is a ``.safetensors`` file: tensors by name, and in its header the kind, the format's version and JSON text
+(the resolved recipe, the number of identities, the epoch ...). Foreign ``.pth`` files are read by torch's weights-only reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from dinogrl.errors import CheckpointError
+
+FORMAT = "1"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, flush to disk, then rename: whoever reads ``path`` sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:
+    """Write named tensors and JSON facts to one file."""
+    header = {"dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, to_bytes(flat, metadata=header))
+
+
+def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that :func:`save` wrote with the same ``kind``: its tensors and its facts.
+
+    Raises :class:`CheckpointError` for a file that is missing, truncated, of another program or of another kind.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; give the path of a .safetensors file written by dinogrl")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("dinogrl") != FORMAT:
+                raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
+            if header.get("kind") != kind:
+                raise CheckpointError(f"{path} holds a {header.get('kind')}, expected a {kind}")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["facts"])
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
+
+
+def load_foreign(path: Path) -> dict[str, Any]:
+    """Read somebody else's weights: ``.safetensors``, or ``.pth``/``.pt``/``.bin`` by the weights-only reader (no code is run).
+
+    Returns the mapping as it lies in the file. Raises :class:`CheckpointError` for a missing or broken file, and for a pickle that
+    holds anything but tensors and plain containers.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no weights at {path}")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"cannot read weights {path}: {error}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"cannot read weights {path}: it is truncated, no torch file, or holds code (nothing in it was run): {first}"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a mapping of names to tensors")
+    return content
+
+
+def expect_keys(given: Iterable[str], expected: Iterable[str], source: str, limit: int = 8) -> None:
+    """Raise :class:`CheckpointError` naming missing and unexpected keys, at most ``limit`` of each."""
+    have, want = set(given), set(expected)
+    problems = []
+    for title, keys in (("missing", sorted(want - have)), ("unexpected", sorted(have - want))):
+        if keys:
+            more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+            problems.append(f"{len(keys)} {title}: {', '.join(keys[:limit])}{more}")
+    if problems:
+        raise CheckpointError(f"{source} does not fit this model: {'; '.join(problems)}")
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits that depend on every name and every value: two models share one only when they are the same."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""Errors that a user can cause and mend.
+
+Every message says what was given, what was expected and what to do. They all derive from :class:`DinogrlError`, which is a
+``ValueError``; the command line prints the message on one line and exits with 2. A fault of the programmer is an ``assert``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DinogrlError(ValueError):
+    """Something given by the user cannot be used."""
+
+
+class RecipeError(DinogrlError):
+    """A recipe has one or more wrong keys or values; the message lists all of them."""
+
+
+class DataError(DinogrlError):
+    """A dataset, or a file in it, is missing, broken or not of the form that was expected."""
+
+
+class CheckpointError(DinogrlError):
+    """A file of weights is missing, broken, unsafe or of another model."""
+
+
+class TrainingError(DinogrlError):
+    """Training cannot go on: the loss is not finite, or the run in the folder is another one."""
+
+
+class UnknownNameError(DinogrlError):
+    """A name that no catalog holds."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{did_you_mean(str(name), names)}; known: {', '.join(names)}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'margin'?"`` when a known word is near, else an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
+    return f"; did you mean {near[0]!r}?" if near else ""

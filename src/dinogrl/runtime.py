@@ -1,0 +1,70 @@
+"""The only door to seeds, devices and versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from dinogrl.errors import DinogrlError
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (CPU and every accelerator)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all the parts, the same on every machine: what is drawn does not depend on who draws first."""
+    words = [part if isinstance(part, int) else int.from_bytes(part.encode(), "little") for part in parts]
+    state = np.random.SeedSequence([abs(word) for word in words]).generate_state(2, np.uint32)
+    return int(state[0]) << 31 | int(state[1]) >> 1
+
+
+def device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU. Raises :class:`DinogrlError` for a device that is not here."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        raise DinogrlError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:1 or mps") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DinogrlError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    return chosen
+
+
+def fast_bfloat16(where: torch.device) -> bool:
+    """Does this device multiply bfloat16 matrices faster than float32 ones?"""
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if where.type != "cpu":
+        return False
+    flags = torch.backends.cpu.get_cpu_capability()
+    return flags in {"AVX512", "AMX"} and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    names = ("dinogrl", "torch", "transformers", "numpy", "opencv-python-headless", "lightning-fabric")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
