@@ -7,7 +7,7 @@ embeddings), D width of a vector, P parts, K identities.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ class ClipBatch:
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
-        moved = {f.name: value.to(device, non_blocking=True) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        names = ("frames", "modality", "identity", "camera")
+        moved: dict[str, Any] = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return replace(self, **moved)
 
     def pin_memory(self) -> ClipBatch:
@@ -211,4 +212,11 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """The entry of one direction in ``metrics.json``."""
         ranks = {f"rank{k}": self.rank(k) for k in (1, 5, 10, 20)}
-        return {**ranks, "mAP": self.mAP, "mINP": self.mINP, "queries": self.queries, "skipped": self.skipped, "gallery": self.gallery}
+        return {
+            **ranks,
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            "queries": self.queries,
+            "skipped": self.skipped,
+            "gallery": self.gallery,
+        }

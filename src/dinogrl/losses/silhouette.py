@@ -1,0 +1,80 @@
+"""Losses of the gait stream's maps: mask, smoothness, diversity (paper, equations 5, 7, 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinogrl.catalog import Catalog
+
+# Sobel's two kernels, (2,1,3,3): change along the width, change along the height.
+_SOBEL = torch.tensor([[[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], [[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]])[:, None]
+
+
+def mask_loss(reconstruction: Tensor, tokens: Tensor) -> Tensor:
+    """Equation 5: how badly the frozen tokens are rebuilt from the two-channel silhouette.
+
+    Mean squared error over all entries. The paper writes a norm; lambda 1 = 1 refers to the mean, as in the published code.
+    """
+    return F.mse_loss(reconstruction, tokens.to(reconstruction.dtype))
+
+
+def smoothness(prior: Tensor) -> Tensor:
+    """Equation 7: mean absolute Sobel response of every channel of ``prior`` (B,T,C,h,w).
+
+    The map's edge is repeated outwards, so that the border of the frame is no edge of the prior.
+    """
+    maps = prior.flatten(0, 2)[:, None]
+    response = F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), _SOBEL.to(maps))
+    return response.abs().sum(dim=1).mean()
+
+
+def smoothness_released(prior: Tensor) -> Tensor:
+    """The published code's smoothness of the gait prior (B,T,C,h,w): the last channel is left out, the rest are summed *before* the
+    absolute value (which makes it the gradient of the channel left out), zeros stand outside the map."""
+    return _summed_sobel(prior[:, :, :-1].flatten(0, 1))
+
+
+def mask_smoothness_released(probabilities: Tensor) -> Tensor:
+    """The published code's smoothness of the silhouette, from its two probabilities (B,T,2,h,w).
+
+    There the (pixels, 2) matrix is read as if it were (2, h, w), so each "channel" is half of the frame with person and background
+    interleaved. Kept for equal losses; with the right layout the two channels sum to 1 and the term would be constant.
+    """
+    frames = probabilities.flatten(0, 1)
+    rows = frames.permute(0, 2, 3, 1).contiguous()  # (BT,h,w,2): a pixel a row, as the published code holds it
+    return _summed_sobel(rows.view(frames.shape))
+
+
+def _summed_sobel(maps: Tensor) -> Tensor:
+    """(F,C,h,w) -> mean over all entries of |Sobel_x| + |Sobel_y| of the channels' sum."""
+    response = F.conv2d(maps.sum(dim=1, keepdim=True), _SOBEL.to(maps), padding=1)
+    return response.abs().sum() / maps.numel()
+
+
+def _channel_shares(prior: Tensor) -> Tensor:
+    """(B,T,C,h,w) -> (BT,C): share of each channel in a frame's total."""
+    total = prior.flatten(0, 1).sum(dim=(2, 3))
+    return total / (total.sum(dim=1, keepdim=True) + 1e-6)
+
+
+def diversity(prior: Tensor) -> Tensor:
+    """Equation 8: log C minus the entropy of the channels' shares, mean over frames; 0 when all channels are used alike."""
+    shares = _channel_shares(prior)
+    entropy = -torch.special.xlogy(shares, shares.clamp_min(1e-12)).sum(dim=1)
+    return (math.log(prior.shape[2]) - entropy).mean()
+
+
+def diversity_released(prior: Tensor) -> Tensor:
+    """The published code's diversity: base 2, and 1e-6 inside the logarithm."""
+    shares = _channel_shares(prior)
+    return (math.log2(prior.shape[2]) + (shares * torch.log2(shares + 1e-6)).sum(dim=1)).mean()
+
+
+MapLoss = Callable[[Tensor], Tensor]
+SMOOTHNESS: Catalog[MapLoss] = Catalog("smoothness form", {"paper": smoothness, "released": smoothness_released})
+DIVERSITY: Catalog[MapLoss] = Catalog("diversity form", {"paper": diversity, "released": diversity_released})
