@@ -1,0 +1,37 @@
+"""What several test files share: the folder of real data, and steady settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A test must not fail because another process held the core for a moment.
+hypothesis.settings.register_profile("dinogrl", deadline=None)
+hypothesis.settings.load_profile("dinogrl")
+
+
+def pytest_configure() -> None:
+    """Under xdist the processes share the cores; threads inside each would only fight over them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real data and stored reference numbers beside the repository; tests that need it say so when they skip."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder ../shared with real data and reference numbers")
+    return folder
