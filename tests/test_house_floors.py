@@ -10,8 +10,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "dinogrl"
 
-# First part of the path below src/dinogrl -> floor. A new file or folder must be given its floor here. Files of floors 0 and 1 lie in
-# one folder and may know each other; from floor 2 up, folders of one floor do not: models knows no data, no losses.
+# First part of the path below src/dinogrl -> floor. A new file or folder must be given its floor here. Files of floors 0 and 1
+# lie in one folder and may know each other; from floor 2 up, folders of one floor do not: models knows no data, no losses.
 FLOORS = {
     "errors": 0,
     "config": 0,
