@@ -1,0 +1,210 @@
+"""CMC, mAP and mINP of a ranking, per query and over all of them, with confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinogrl.distances import Array, Distance, mean_part_distance
+from dinogrl.errors import DataError
+from dinogrl.evaluation.ranking import Meeting, Ranked, rank_block
+from dinogrl.records import Scores
+from dinogrl.runtime import derived_seed, threads
+
+BLOCK = 64  # queries ranked at once: their distances stay in the cache
+STRIP = 512 * 2**20  # bytes of distances that the streamed evaluation holds at once
+PARTS = 64 * 2**20  # bytes of gallery embeddings that it holds at once
+
+Labels = np.ndarray | Tensor | Iterable[int]
+
+
+@dataclass(frozen=True)
+class QueryScores:
+    """Each of the N queries for itself. ``matches`` 0: it has none, and its other entries mean nothing.
+
+    ``first`` position of its nearest match (0 is the top); ``precision`` its average precision; ``penalty`` its inverse negative
+    penalty, matches / (position of the hardest match + 1).
+    """
+
+    first: np.ndarray
+    precision: np.ndarray
+    penalty: np.ndarray
+    matches: np.ndarray
+
+    @property
+    def valid(self) -> np.ndarray:
+        """(N,) bool: has the query any match?"""
+        return self.matches > 0
+
+    def scores(self, gallery: int, max_rank: int = 20, protocol: str = "") -> Scores:
+        """The means over the queries that have a match."""
+        valid = self.valid
+        count = int(valid.sum())
+        if not count:
+            return Scores(np.zeros(max_rank), 0.0, 0.0, 0, len(valid), gallery, protocol)
+        found = np.bincount(np.minimum(self.first[valid], max_rank), minlength=max_rank + 1)[:max_rank]
+        cmc = np.cumsum(found) / count
+        mAP, mINP = float(self.precision[valid].mean()), float(self.penalty[valid].mean())
+        return Scores(cmc, mAP, mINP, count, len(valid) - count, gallery, protocol)
+
+
+def evaluate_distances(
+    distances: Array,
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cameras: Labels,
+    gallery_cameras: Labels,
+    drop_same_camera: bool = True,
+    max_rank: int = 20,
+) -> Scores:
+    """Score a matrix of distances (N,M), smaller is nearer, of any floating type, on any device.
+
+    With ``drop_same_camera`` the gallery items of the query's identity and camera are struck out. Ties keep the gallery's order.
+    Queries without a match are counted (``Scores.skipped``) and left out of the means; a gallery smaller than ``max_rank`` is fine.
+    Raises :class:`DataError` for shapes that do not fit, empty lists and NaN.
+
+    Two queries of person 7 and 8, three gallery items; the first finds its only match second, the other first and third:
+
+    >>> s = evaluate_distances(np.array([[.1, .2, .3], [.1, .3, .2]]), [7, 8], [8, 7, 8], [0, 0], [1, 1, 1])
+    >>> s.rank(1), round(s.mAP, 4), round(s.mINP, 4)
+    (0.5, 0.75, 0.75)
+    """
+    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera)
+    return score_queries(matrix_blocks(distances, meeting), meeting).scores(meeting.shape[1], max_rank)
+
+
+def evaluate_streamed(
+    query_parts: Array,
+    gallery_parts: Array,
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cameras: Labels,
+    gallery_cameras: Labels,
+    distance: Distance = mean_part_distance,
+    drop_same_camera: bool = True,
+    max_rank: int = 20,
+) -> Scores:
+    """As :func:`evaluate_distances`, from the embeddings (N,P,D) and (M,P,D): the matrix is made and ranked strip by strip.
+
+    Memory holds a strip of the matrix and one block of each side, so both may lie on disk (``numpy.memmap``) and be far larger.
+    """
+    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera)
+    blocks = streamed_blocks(query_parts, gallery_parts, distance, meeting)
+    return score_queries(blocks, meeting).scores(meeting.shape[1], max_rank)
+
+
+Block = tuple[int, np.ndarray]
+
+
+def matrix_blocks(distances: Array, meeting: Meeting) -> Iterator[Block]:
+    """Rows of a matrix (N,M) that is there already, as (first row, distances (n,M))."""
+    if tuple(distances.shape) != meeting.shape:
+        n, m = meeting.shape
+        raise DataError(f"the distances are {tuple(distances.shape)}, but there are {n} queries and {m} gallery items")
+    for start in range(0, meeting.shape[0], BLOCK):
+        yield start, _numpy(distances[start : start + BLOCK])
+
+
+def streamed_blocks(query: Array, gallery: Array, distance: Distance, meeting: Meeting, strip: int = STRIP) -> Iterator[Block]:
+    """Rows of the matrix, made when they are asked for; ``strip`` bytes of it exist at once."""
+    if (len(query), len(gallery)) != meeting.shape:
+        n, m = meeting.shape
+        raise DataError(f"{len(query)} query and {len(gallery)} gallery embeddings, but labels of {n} and {m}")
+    rows = max(1, strip // (4 * len(gallery)))
+    for start in range(0, len(query), rows):
+        mine = query[start : start + rows]
+        distances = np.empty((len(mine), len(gallery)), dtype=np.float32)
+        columns = max(1, PARTS // (4 * int(np.prod(gallery.shape[1:]))))
+        for column in range(0, len(gallery), columns):
+            distances[:, column : column + columns] = _numpy(distance(mine, gallery[column : column + columns]))
+        for row in range(0, len(mine), BLOCK):
+            yield start + row, distances[row : row + BLOCK]
+
+
+def score_queries(blocks: Iterable[Block], meeting: Meeting, look: Callable[[int, Ranked], None] | None = None) -> QueryScores:
+    """Rank block after block, on all cores, and score every query. ``look(first row, ranked block)`` may watch, in order."""
+    n = meeting.shape[0]
+    scores = QueryScores(np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64))
+    for start, ranked in _ranked(blocks, meeting):
+        _score_block(ranked, start, scores)
+        if look is not None:
+            look(start, ranked)
+    return scores
+
+
+def _ranked(blocks: Iterable[Block], meeting: Meeting) -> Iterator[tuple[int, Ranked]]:
+    """Ranked blocks in order, a few ahead at most."""
+    workers = threads()
+    waiting: list[tuple[int, Future[Ranked]]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for start, distances in blocks:
+            waiting.append((start, pool.submit(rank_block, distances, start, meeting)))
+            if len(waiting) > 2 * workers:
+                first, future = waiting.pop(0)
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+
+def _score_block(ranked: Ranked, start: int, scores: QueryScores) -> None:
+    matches = ranked.matches
+    query, first, counts = np.unique(matches.query, return_index=True, return_counts=True)
+    if not len(query):
+        return
+    nth = np.arange(len(matches.query)) - np.repeat(first, counts) + 1
+    rows, last = start + query, first + counts - 1
+    scores.first[rows] = matches.position[first]
+    scores.precision[rows] = np.add.reduceat(nth / (matches.position + 1), first) / counts
+    scores.penalty[rows] = counts / (matches.position[last] + 1)
+    scores.matches[rows] = counts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a rate."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    scores: QueryScores, query_ids: Labels, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """Percentile intervals of rank-1, mAP and mINP over redrawn query *identities* (their queries are not independent).
+
+    Raises :class:`DataError` where no query has a match.
+    """
+    valid = scores.valid
+    if not valid.any():
+        raise DataError("no query has a match in the gallery: there is nothing to draw from; check the test lists and the protocol")
+    _, identity = np.unique(_labels(query_ids)[valid], return_inverse=True)
+    values = [valid[valid], scores.first[valid] == 0, scores.precision[valid], scores.penalty[valid]]
+    sums = np.stack([np.bincount(identity, weights=value) for value in values], axis=1)  # (K,4)
+    random = np.random.default_rng(derived_seed("bootstrap", seed))
+    drawn = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws) @ sums  # (draws,4)
+    rates = drawn[:, 1:] / drawn[:, :1]
+    low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {name: Interval(float(low[i]), float(high[i])) for i, name in enumerate(("rank1", "mAP", "mINP"))}
+
+
+def _meeting(query_ids: Labels, gallery_ids: Labels, query_cameras: Labels, gallery_cameras: Labels, drop: bool) -> Meeting:
+    return Meeting(_labels(query_ids), _labels(gallery_ids), _labels(query_cameras), _labels(gallery_cameras), drop)
+
+
+def _labels(values: Labels) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.int64)
+
+
+def _numpy(values: Array) -> np.ndarray:
+    """NumPy has no bfloat16, and float16 gains nothing here."""
+    if isinstance(values, Tensor):
+        values = values.detach()
+        values = (values if values.dtype in (torch.float32, torch.float64) else values.float()).cpu().numpy()
+    return np.asarray(values, dtype=np.float32) if values.dtype == np.float16 else values
