@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ SHIPPED = Path(__file__).parent
 def recipe_names() -> list[str]:
     """Names of the recipes inside this package."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def recipe_summary(name: str) -> str:
+    """The comment at the head of a shipped recipe, in one line."""
+    lines = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,0 +1,88 @@
+"""``dinogrl``: the commands, put together, and the one place where an error becomes a line and an exit code.
+
+Exit codes: 0 done; 1 ``check`` found the dataset unusable; 2 something given by the user cannot be used; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dinogrl import __version__
+from dinogrl.cli import data, results, story, training, weights
+from dinogrl.cli.screen import complain, note
+from dinogrl.errors import DinogrlError
+
+app = typer.Typer(
+    name="dinogrl",
+    help="Find the same person across visible and infrared cameras, from short video tracklets.",
+    epilog="Start with: dinogrl demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (story, data, training, results, weights):
+    group.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dinogrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's own) and give its exit code. Nothing but its code escapes a user's mistake."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, prog_name="dinogrl", standalone_mode=False)
+    except DinogrlError as error:
+        return _mistake(error, str(error))
+    except typer.TyperException as error:
+        return _mistake(error, _usage(error))
+    except OSError as error:
+        return _mistake(error, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        note("interrupted")
+    return int(code or 0)
+
+
+def run() -> None:
+    """Entry of the installed program."""
+    sys.exit(main())
+
+
+def _mistake(error: Exception, message: str) -> int:
+    """One line for the user; the traceback too where DINOGRL_DEBUG is set."""
+    if os.environ.get("DINOGRL_DEBUG"):
+        raise error
+    if message:  # a bare "dinogrl" has printed its help already
+        complain(" ".join(message.split()))
+    return 2
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the line that was typed, and where to read on."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{message} (see: {context.command_path if context is not None else 'dinogrl'} --help)" if message else ""
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,70 @@
+"""Commands that make models: train one, and the recipes there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dinogrl.cli.screen import Advance, progress_bar, say
+
+if TYPE_CHECKING:
+    from dinogrl.training.loop import Progress
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the program."""
+    app.command()(train)
+    app.command()(recipes)
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe (see: dinogrl recipes) or path of a YAML file.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in training.epochs=3.")
+    ] = None,
+    *,
+    data: Annotated[Path, typer.Option(metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/RECIPE where not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
+) -> None:
+    """Train a recipe on a dataset.
+
+    Example: dinogrl train dinogrl data.frames=10 --data /data/HITSZ-VCM --out runs/ten-frames
+    """
+    from dinogrl.recipes import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    folder = out if out is not None else Path("runs", chosen.name)
+    from dinogrl.training.run import train as fit  # torch is imported only once the recipe is known to be right
+
+    with progress_bar(f"training {chosen.name}") as advance:
+        model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(advance, step))
+    say(f"[green]{model}[/green]")
+    say(f"next: dinogrl evaluate {model} --data {data}")
+
+
+def recipes() -> None:
+    """List the recipes that come with the program.
+
+    Example: dinogrl recipes
+    """
+    from dinogrl.recipes import recipe_names, recipe_summary
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("what it is")
+    for name in recipe_names():
+        table.add_row(name, recipe_summary(name))
+    say(table)
+
+
+def _show(advance: Advance, step: Progress) -> None:
+    done, total = step.epoch * step.steps + step.step + 1, step.epochs * step.steps
+    loss = f", loss {step.losses['total']:.3f}" if "total" in step.losses else ""
+    advance(done, total, f"epoch {step.epoch + 1}/{step.epochs}{loss if done == total or step.step else ''}")

@@ -1,0 +1,47 @@
+"""Commands about weights that come from elsewhere, or ship with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dinogrl.cli.screen import progress_bar, say
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the program."""
+    app.command()(convert)
+    app.command(name="pretrain-prior")(pretrain_prior)
+
+
+def convert(
+    best_model: Annotated[Path, typer.Argument(metavar="BEST_MODEL", help="The authors' best_model.pth (appearance stream).")],
+    best_model2: Annotated[Path, typer.Argument(metavar="BEST_MODEL2", help="The authors' best_model2.pth (enhancement).")],
+    best_shape: Annotated[Path, typer.Argument(metavar="BEST_SHAPE", help="The authors' best_shape.pth (gait stream).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Model file to write (.safetensors).")],
+) -> None:
+    """Turn the authors' three checkpoint files into one model file.
+
+    Example: dinogrl convert best_model.pth best_model2.pth best_shape.pth --out released.safetensors
+    """
+    from dinogrl.models.weights import convert_released
+
+    convert_released(best_model, best_model2, best_shape, out)
+    say(f"[green]{out}[/green]")
+
+
+def pretrain_prior(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write (.safetensors).")],
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+) -> None:
+    """Train the tiny DINOv2-architecture prior that ships with the package, on simulated people of no other split.
+
+    Example: dinogrl pretrain-prior tiny.safetensors
+    """
+    from dinogrl.training.prior import pretrain_prior as pretrain
+
+    with progress_bar("pretraining") as advance:
+        pretrain(out, seed=seed, on_progress=advance)
+    say(f"[green]{out}[/green]")

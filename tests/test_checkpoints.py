@@ -1,0 +1,128 @@
+"""The door to files of weights: whole or not at all, never of another kind, never running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from dinogrl import checkpoints
+from dinogrl.errors import CheckpointError
+
+TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2]), "half": torch.ones(2, dtype=torch.bfloat16)}
+
+
+class Bomb:
+    """Unpickling this creates a file: proof that code was run."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.target,)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.safetensors"
+    checkpoints.save(path, TENSORS, "model", {"epoch": 3, "name": "ä"})
+    tensors, facts = checkpoints.load(path, "model")
+    assert facts == {"epoch": 3, "name": "ä"}
+    assert tensors.keys() == TENSORS.keys() and all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert [file.name for file in path.parent.iterdir()] == ["x.safetensors"]
+
+
+def test_a_view_is_saved_as_it_is_seen(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "x.safetensors", {"t": TENSORS["a.weight"].T}, "model", {})
+    assert torch.equal(checkpoints.load(tmp_path / "x.safetensors", "model")[0]["t"], TENSORS["a.weight"].T)
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "x.safetensors", TENSORS, "training", {})
+    with pytest.raises(CheckpointError, match="holds a training, expected a model"):
+        checkpoints.load(tmp_path / "x.safetensors", "model")
+    save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of dinogrl"):
+        checkpoints.load(tmp_path / "foreign.safetensors", "model")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        checkpoints.load(tmp_path / "absent.safetensors", "model")
+
+
+@hypothesis.given(st.floats(0, 0.999))
+def test_a_truncated_file_is_one_clear_error(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
+    path = tmp_path_factory.getbasetemp() / "cut.safetensors"
+    checkpoints.save(path, TENSORS, "model", {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=r"truncated|no safetensors") as caught:
+        checkpoints.load(path, "model")
+    assert str(path) in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.bin"
+    checkpoints.write_atomically(path, b"old")
+
+    def broken(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.write_atomically(path, b"new and much longer")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_foreign_weights_load_without_running_anything(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "a.pth")
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        loaded = checkpoints.load_foreign(tmp_path / name)
+        assert all(torch.equal(loaded[key], TENSORS[key]) for key in TENSORS)
+    target = tmp_path / "exploded"
+    torch.save({"a": Bomb(str(target))}, tmp_path / "bomb.pth")
+    (tmp_path / "bomb.bin").write_bytes(pickle.dumps(Bomb(str(target))))
+    for name in ("bomb.pth", "bomb.bin"):
+        with pytest.raises(CheckpointError, match="nothing in it was run"):
+            checkpoints.load_foreign(tmp_path / name)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file of weights", b"PK\x03\x04broken"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_foreign_rubbish_is_one_clear_error(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot read weights"):
+        checkpoints.load_foreign(path)
+
+
+def test_a_foreign_file_that_is_no_mapping(tmp_path: Path) -> None:
+    torch.save(torch.ones(2), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="expected a mapping"):
+        checkpoints.load_foreign(tmp_path / "x.pth")
+
+
+def test_keys_that_do_not_fit_are_named() -> None:
+    checkpoints.expect_keys(["a", "b"], ["b", "a"], "file")
+    with pytest.raises(CheckpointError, match=r"2 missing: c, d; 1 unexpected: x"):
+        checkpoints.expect_keys(["a", "x"], ["a", "c", "d"], "file")
+    with pytest.raises(CheckpointError, match="and 2 more"):
+        checkpoints.expect_keys([], [f"k{i:02}" for i in range(10)], "file")
+
+
+def test_fingerprint_sees_every_name_and_value() -> None:
+    rng = np.random.default_rng(0)
+    base = {name: torch.from_numpy(rng.standard_normal((2, 3))) for name in "ab"}
+    first = checkpoints.fingerprint(base)
+    assert first == checkpoints.fingerprint(dict(reversed(base.items()))) and len(first) == 16
+    changed = {**base, "a": base["a"].clone()}
+    changed["a"][1, 2] += 1e-12
+    renamed = {"a": base["a"], "c": base["b"]}
+    reshaped = {**base, "a": base["a"].reshape(3, 2)}
+    assert len({first, *(checkpoints.fingerprint(other) for other in (changed, renamed, reshaped))}) == 4
