@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dinogrl.errors import CheckpointError
@@ -26,14 +27,20 @@ FORMAT = "1"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside, flush to disk, then rename: whoever reads ``path`` sees the old file or the new one, never a part."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path beside ``path`` to write to; when the block ends well, that file takes ``path``'s place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield beside
+        with beside.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -42,7 +49,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
     """Write named tensors and JSON facts to one file."""
     header = {"dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, to_bytes(flat, metadata=header))
+    with replacing(path) as beside:
+        save_file(flat, beside, metadata=header)
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,9 +67,13 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
             if header.get("kind") != kind:
                 raise CheckpointError(f"{path} holds a {header.get('kind')}, expected a {kind}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["facts"])
+            return _tensors(file), json.loads(header["facts"])
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
+
+
+def _tensors(file: Any) -> dict[str, Tensor]:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no __iter__)
 
 
 def load_foreign(path: Path) -> dict[str, Any]:
@@ -75,7 +87,7 @@ def load_foreign(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
+                return _tensors(file)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"cannot read weights {path}: {error}") from error
     try:

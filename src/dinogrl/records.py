@@ -56,7 +56,9 @@ class Dataset:
 
     ``query`` and ``gallery`` are the test lists as the dataset's authors give them, both modalities in each; a protocol
     (:mod:`dinogrl.evaluation.protocols`) says which of them meet. ``paired`` marks training tracklets that come as pixel-aligned
-    visible/infrared pairs: ``train_pairs[i]`` holds the two positions in ``train``.
+    visible/infrared pairs: ``train_pairs[i]`` holds the positions in ``train`` of the visible and of the infrared one.
+    ``auxiliary`` and ``auxiliary_pairs`` are further training tracklets whose identities one camera alone has seen (BUPTCampus).
+    ``left_out`` counts what the reader dropped on purpose: reason -> how many.
     """
 
     name: str
@@ -67,6 +69,9 @@ class Dataset:
     identity_names: dict[int, str]
     camera_names: dict[int, str]
     train_pairs: Sequence[tuple[int, int]] = ()
+    auxiliary: Sequence[Tracklet] = ()
+    auxiliary_pairs: Sequence[tuple[int, int]] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def train_labels(self) -> dict[int, int]:
         """identity -> class index 0..K-1, in ascending order of identity."""

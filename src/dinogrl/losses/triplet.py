@@ -31,8 +31,8 @@ def triplet_loss_of_parts(
     """One loss a part, (P,), from ``parts`` (B,P,D) and ``identity`` (B,).
 
     All triplets of an anchor, a clip of the same identity (the anchor itself too, at distance 0, as in the published code) and
-    one of another identity; the hinge ``relu(d_ap - d_an + margin)`` is averaged over the triplets where it is not 0. A part without
-    such triplets gives 0. Any number of clips an identity may stand in the batch. Visible and infrared clips of an identity
+    one of another identity; the hinge ``relu(d_ap - d_an + margin)`` is averaged over the triplets where it is not 0. A part
+    without such triplets gives 0. Any number of clips an identity may stand in the batch. Visible and infrared clips of an identity
     are positives of each other: this is what pulls the modalities together.
     """
     with torch.autocast(parts.device.type, enabled=False):  # differences of large norms: float32 at least

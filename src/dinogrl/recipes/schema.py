@@ -279,6 +279,8 @@ class Recipe(Section):
 
     name: str
     """Name of the recipe, written into every result."""
+    preset: str = "full"
+    """Size of the network and of the run: full is the paper's."""
     seed: int = Field(1, ge=0)
     data: Data = Data()
     model: Model = Model()

@@ -1,0 +1,1 @@
+"""From tracklets to part vectors."""

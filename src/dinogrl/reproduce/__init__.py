@@ -1,0 +1,1 @@
+"""The whole story, and the paper's tables and figures, one command each."""

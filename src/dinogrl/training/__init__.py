@@ -1,0 +1,1 @@
+"""Training: schedules, the loop, a whole run; and the shipped prior's own training."""

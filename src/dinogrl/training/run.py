@@ -1,0 +1,187 @@
+"""One run, from a dataset on disk to a model file."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from dinogrl import checkpoints, distributed, runtime
+from dinogrl.data.datasets import open_dataset
+from dinogrl.data.loaders import TrainingLoader, evaluation_loader
+from dinogrl.embedding.extract import extract
+from dinogrl.errors import DataError, TrainingError
+from dinogrl.losses import Objective
+from dinogrl.models.archive import save_model
+from dinogrl.models.build import build_model
+from dinogrl.models.dinogrl import DinoGRL
+from dinogrl.recipes import Recipe, dump_recipe
+from dinogrl.records import Dataset, Modality, Tracklet
+from dinogrl.training.holdout import Split, holdout_score, split_identities
+from dinogrl.training.journal import Journal
+from dinogrl.training.loop import Trainer, Watcher
+from dinogrl.training.optimisers import make_optimiser
+from dinogrl.training.state import Position, load_state
+
+log = logging.getLogger(__name__)
+
+STATE, BEST, MODEL = "checkpoint.safetensors", "best.safetensors", "model.safetensors"
+
+
+def train(
+    recipe: Recipe, data: Path, out: Path, *, resume: bool = False, on_progress: Watcher | None = None, devices: int = 1
+) -> Path:
+    """Train ``recipe`` on the dataset at ``data`` and write the run into the folder ``out``; gives the path of the model file.
+
+    ``out`` receives recipe.yaml, log.csv, tensorboard/, checkpoint.safetensors (where the run stands) and, at the end,
+    model.safetensors. With ``resume`` a run that was stopped, at any moment and in any way, goes on from its last checkpoint
+    exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch.
+
+    Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where it holds another recipe's
+    run, and where a loss is not finite; :class:`DataError` for broken data.
+    """
+    _claim(out, resume)
+    if (out / MODEL).is_file():
+        log.info("%s is finished already", out)
+        return out / MODEL
+    dataset = open_training_data(recipe, data)
+    fabric = make_fabric(recipe, devices)
+    fabric.launch()
+    runtime.seed_everything(recipe.seed)
+    share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
+    split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
+    labels = {identity: label for label, identity in enumerate(sorted({t.identity for t in split.fit}))}
+    network = build_model(recipe, len(labels))
+    batches = _batches(recipe, split, labels)
+    facts = {"dataset": dataset.name, "selection": recipe.training.selection, "versions": runtime.versions()}
+
+    resuming = resume and (out / STATE).is_file()
+    if not resuming and isinstance(network, DinoGRL) and network.gait is not None:
+        first = next(iter(batches.epoch(0)))
+        network.start_silhouette(first.frames)
+    optimiser = make_optimiser(network, recipe.training)
+    position = load_state(out / STATE, network, optimiser, recipe) if resuming else Position()
+    model, wrapped = fabric.setup(network, optimiser)
+    keep = _Keeper(network, recipe, len(labels), facts, out, fabric.device)
+    lead = fabric.is_global_zero
+    if lead:
+        checkpoints.write_atomically(out / "recipe.yaml", dump_recipe(recipe).encode())
+    journal = Journal(out) if lead else None
+    if journal is not None:
+        journal.rewind(position.total)
+    trainer = Trainer(
+        fabric=fabric,
+        network=network,
+        model=model,
+        optimiser=wrapped,
+        objective=Objective(recipe.objective),
+        batches=batches,
+        recipe=recipe,
+        journal=journal,
+        state_file=out / STATE,
+        look=(lambda epoch, total: keep.look(split.held, journal, epoch, total, position)) if split.held else None,
+        watch=on_progress if lead else None,
+    )
+    trainer.fit(position)
+    if lead:
+        keep.finish(position)
+    if journal is not None:
+        journal.close()
+    distributed.barrier()
+    return out / MODEL
+
+
+def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
+    """Devices, precision and processes as the recipe asks. Every parameter need not take part in every step."""
+    device = runtime.device(recipe.training.device)
+    wanted = recipe.training.precision
+    bfloat16 = wanted == "bfloat16" or (wanted == "auto" and runtime.fast_bfloat16(device))
+    strategy = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
+    chosen = [device.index] if device.index is not None and devices == 1 else devices
+    return Fabric(accelerator=device.type, devices=chosen, strategy=strategy, precision="bf16-mixed" if bfloat16 else "32-true")
+
+
+def open_training_data(recipe: Recipe, data: Path) -> Dataset:
+    """The recipe's dataset. Raises :class:`DataError` where nothing in it can be trained on."""
+    settings = recipe.data
+    dataset = open_dataset(
+        data,
+        settings.layout,
+        min_frames=settings.min_frames,
+        discard_train=Path(settings.discard_train) if settings.discard_train else None,
+        discard_test=Path(settings.discard_test) if settings.discard_test else None,
+    )
+    seen = {tracklet.modality for tracklet in dataset.train}
+    if len(seen) < len(Modality):
+        lacking = ", ".join(modality.name.lower() for modality in Modality if modality not in seen)
+        raise DataError(f"{data} has no {lacking} training tracklets; see `dinogrl check {data}`")
+    return dataset
+
+
+def _claim(out: Path, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise TrainingError(f"{out} is a file; give a folder for the run")
+    if not resume and any((out / name).exists() for name in (STATE, MODEL, "recipe.yaml")):
+        raise TrainingError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:
+    steps = recipe.training.steps_per_epoch
+    batches = TrainingLoader(
+        split.fit,
+        labels,
+        recipe.data,
+        recipe.training.batch,
+        seed=recipe.seed,
+        steps_per_epoch=None if steps is None else steps * recipe.training.batch.accumulate,
+        pairs=split.pairs,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    if batches.steps_per_epoch < recipe.training.batch.accumulate:
+        raise DataError(
+            f"{len(labels)} training identities give {batches.steps_per_epoch} batch(es) an epoch of "
+            f"{recipe.training.batch.identities} identities; lower training.batch.identities or training.batch.accumulate"
+        )
+    return batches
+
+
+class _Keeper:
+    """Writes the model file: the best on held-out identities, or the last."""
+
+    def __init__(self, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any], out: Path, device: Any) -> None:
+        self.network, self.recipe, self.identities, self.facts = network, recipe, identities, facts
+        self.out, self.device = out, device
+
+    def look(
+        self, held: Sequence[Tracklet], journal: Journal | None, epoch: int, total: int, position: Position
+    ) -> dict[str, float]:
+        """Score the held-out identities; write the model when it is the best so far."""
+        loader = evaluation_loader(held, self.recipe.data, sampling="segments", batch=self.recipe.evaluation.batch)
+        embeddings = extract(self.network, loader, self.device, tracklets=held)
+        self.network.train()
+        scores = holdout_score(embeddings, self.recipe.evaluation.distance)
+        if not all(math.isfinite(value) for value in scores.values()):
+            raise TrainingError(f"the held-out scores at epoch {epoch} are not finite")
+        if journal is not None:
+            for name, value in scores.items():
+                journal.score(name, value, total)
+            if scores["score"] > position.best.get("score", -1.0):
+                self._write(BEST, {"epoch": epoch, "holdout": scores})
+        return scores
+
+    def finish(self, position: Position) -> None:
+        """Put the chosen model in its place."""
+        if (self.out / BEST).is_file():
+            (self.out / BEST).replace(self.out / MODEL)
+        else:
+            self._write(MODEL, {"epoch": position.epoch})
+
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
+        save_model(self.out / name, self.network.state_dict(), self.recipe, self.identities, {**self.facts, **facts})

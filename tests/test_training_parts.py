@@ -1,0 +1,101 @@
+"""Schedules, journal and the held-out split, each against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dinogrl.errors import DataError, TrainingError
+from dinogrl.recipes.schema import Training
+from dinogrl.records import Modality, Tracklet
+from dinogrl.training.holdout import split_identities
+from dinogrl.training.journal import Journal, Step
+from dinogrl.training.schedules import learning_rate
+
+
+def test_paper_schedule() -> None:
+    recipe = Training()
+    assert learning_rate(recipe, 0) == pytest.approx(3.5e-6)
+    assert learning_rate(recipe, 5) == pytest.approx(3.5e-4 * (0.01 + 0.99 * 0.5))
+    assert [learning_rate(recipe, epoch) for epoch in (10, 34.9, 35, 79, 80, 199)] == pytest.approx(
+        [3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6, 3.5e-6]
+    )
+
+
+def test_published_schedule_table(shared: Path) -> None:
+    with np.load(shared / "reference" / "golden" / "losses.npz") as file:
+        table = file["lr_per_epoch"]
+    recipe = Training(milestones=(40, 70))
+    assert [learning_rate(recipe, epoch) for epoch in range(100)] == pytest.approx(table.tolist(), rel=1e-9)
+
+
+def test_cosine_ends_at_zero_and_is_smooth() -> None:
+    recipe = Training(epochs=20, warmup_epochs=2, schedule="cosine", learning_rate=1.0)
+    assert learning_rate(recipe, 2) == pytest.approx(1.0)
+    assert learning_rate(recipe, 11) == pytest.approx(0.5)
+    assert learning_rate(recipe, 20) == pytest.approx(0.0, abs=1e-12)
+
+
+def one_step(number: int, total: float) -> Step:
+    return Step(0, number, 0.1, {"mask": torch.tensor(1.0), "total": torch.tensor(total)}, ["0001/D1/t3", "0002/D2/t9"])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_journal_writes_a_row_a_step_and_rewinds(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, every=2)
+    for number in range(5):
+        journal.add(one_step(number, 2.0))
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+    journal.flush()
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("0,5,0.")  # the writer was killed in the middle of a row
+    journal.rewind(3)
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2"]
+    journal.add(one_step(3, 1.0))
+    journal.flush()
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+    journal.close()
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_tracklets(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, every=3)
+    journal.add(one_step(0, 1.0))
+    journal.add(one_step(1, float("nan")))
+    with pytest.raises(TrainingError, match=r"step 1 .*0001/D1/t3, 0002/D2/t9") as error:
+        journal.add(one_step(2, 1.0))
+    assert "\n" not in str(error.value)
+
+
+def tracklets(identities: int) -> list[Tracklet]:
+    return [Tracklet(f"{i}-{m}", i, 0, m, "/", ("x.jpg",)) for i in range(identities) for m in Modality]
+
+
+def test_held_out_identities_are_apart_and_depend_on_the_seed_alone() -> None:
+    people = tracklets(20)
+    pairs = [(2 * i, 2 * i + 1) for i in range(20)]
+    split = split_identities(people, pairs, 0.2, seed=3)
+    held = {t.identity for t in split.held}
+    assert len(held) == 4 and held.isdisjoint({t.identity for t in split.fit})
+    assert len(split.fit) + len(split.held) == len(people)
+    assert {t.identity for t in split_identities(people[::-1], [], 0.2, seed=3).held} == held
+    assert {t.identity for t in split_identities(people, [], 0.2, seed=4).held} != held
+    for a, b in split.pairs:
+        assert split.fit[a].identity == split.fit[b].identity and split.fit[a].modality != split.fit[b].modality
+    assert len(split.pairs) == 16
+
+
+def test_nobody_is_held_out_for_the_last_epoch() -> None:
+    assert split_identities(tracklets(4), [], 0.0, seed=1).held == []
+
+
+def test_too_few_identities_to_hold_out() -> None:
+    with pytest.raises(DataError, match="selection=last"):
+        split_identities(tracklets(3), [], 0.5, seed=1)
