@@ -41,6 +41,10 @@ class QueryScores:
         """(N,) bool: has the query any match?"""
         return self.matches > 0
 
+    def take(self, rows: np.ndarray) -> QueryScores:
+        """The queries named by an index or boolean array."""
+        return QueryScores(self.first[rows], self.precision[rows], self.penalty[rows], self.matches[rows])
+
     def scores(self, gallery: int, max_rank: int = 20, protocol: str = "") -> Scores:
         """The means over the queries that have a match."""
         valid = self.valid

@@ -1,0 +1,111 @@
+"""``metrics.json``: the result of one evaluation on disk, written whole or not at all, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dinogrl.checkpoints import write_atomically
+from dinogrl.errors import DataError
+from dinogrl.evaluation.evaluate import Evaluation, Outcome
+from dinogrl.runtime import versions
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class DirectionMetrics(BaseModel):
+    """Scores of one direction, rates in 0..1, and how many tracklets stood on each side."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    rank1: Rate
+    rank5: Rate
+    rank10: Rate
+    rank20: Rate
+    mAP: Rate
+    mINP: Rate
+    queries: int = Field(ge=0)
+    """Queries with at least one match; the rates are means over these."""
+    gallery: int = Field(ge=0)
+    skipped: int = Field(0, ge=0)
+    """Queries without a match in the gallery."""
+    identities: int = Field(0, ge=0)
+    """People among the queries."""
+    confidence: dict[str, tuple[Rate, Rate]] = {}
+    """95 % intervals of rank1, mAP and mINP over redrawn query identities."""
+
+
+class Metrics(BaseModel):
+    """One evaluation: what was scored, on what, under which protocol, and the scores."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    dataset: str
+    protocol: str
+    model: str
+    """Name of the recipe."""
+    directions: dict[str, DirectionMetrics] = Field(min_length=1)
+    frames_per_clip: int = Field(ge=1)
+    versions: dict[str, str] = {}
+    distance: str = "mean_part"
+    selection: str = "last"
+    """How the weights were chosen: the last epoch's, or by held-out training identities. Never by the test set."""
+    fingerprint: str = ""
+    """Of the model's weights."""
+    options: dict[str, str | int | float | bool] = {}
+    """What was done at test time beyond the protocol (re-ranking, flips ...)."""
+
+
+def metrics_of(
+    evaluation: Evaluation,
+    *,
+    dataset: str,
+    model: str,
+    frames_per_clip: int,
+    selection: str = "last",
+    options: dict[str, str | int | float | bool] | None = None,
+) -> Metrics:
+    """The record of an evaluation that goes to disk."""
+    directions = {name: _direction(outcome) for name, outcome in evaluation.directions.items()}
+    fingerprint = next(iter(evaluation.directions.values())).query.fingerprint
+    return Metrics(
+        dataset=dataset,
+        protocol=evaluation.protocol.name,
+        model=model,
+        directions=directions,
+        frames_per_clip=frames_per_clip,
+        versions=versions(),
+        distance=evaluation.distance,
+        selection=selection,
+        fingerprint=fingerprint,
+        options=options or {},
+    )
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    """Write ``metrics.json`` in one piece."""
+    write_atomically(path, (json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n").encode())
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read ``metrics.json``. Raises :class:`DataError`, one line, for a missing, broken or incomplete file."""
+    try:
+        return Metrics.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}; give a folder that holds the result of an evaluation") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON ({error}); evaluate again") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:4])
+        raise DataError(f"{path} is not the result of an evaluation: {problems}") from error
+
+
+def _direction(outcome: Outcome) -> DirectionMetrics:
+    return DirectionMetrics(
+        **outcome.scores.as_dict(),
+        identities=len(set(outcome.query.identities.tolist())),
+        confidence={name: (interval.low, interval.high) for name, interval in outcome.intervals.items()},
+    )
