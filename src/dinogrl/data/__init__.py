@@ -1,0 +1,1 @@
+"""From files on disk to clips ready for the network: readers, checks, decoding, sampling, augmentation, loading."""

@@ -1,0 +1,65 @@
+"""Datasets as they lie on disk, all read into the same :class:`dinogrl.records.Dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dinogrl.catalog import Catalog
+from dinogrl.data.datasets import buptcampus, folder, hitsz_vcm
+from dinogrl.data.datasets.layout import Choices, Layout
+from dinogrl.data.problems import Problems, stop_at_errors
+from dinogrl.errors import DataError
+from dinogrl.records import Dataset
+
+DATASETS: Catalog[Layout] = Catalog(
+    "layout",
+    {"hitsz-vcm": hitsz_vcm.LAYOUT, "buptcampus": buptcampus.LAYOUT, "folder": folder.LAYOUT},
+)
+
+
+def open_dataset(
+    root: str | Path,
+    layout: str = "auto",
+    *,
+    min_frames: int = 12,
+    discard_train: str | Path | None = None,
+    discard_test: str | Path | None = None,
+) -> Dataset:
+    """Read a dataset's index; the frames themselves are not touched.
+
+    ``layout`` is an entry of :data:`DATASETS`, or ``auto`` to look what lies there. ``min_frames`` and the discard lists (files
+    of frame paths, applied before the length filter) concern HITSZ-VCM only. Raises :class:`DataError` for a folder that is
+    missing or holds no known dataset, and for an index with errors, naming the first; :func:`dinogrl.data.checks.check_dataset`
+    names them all.
+    """
+    root = Path(root)
+    problems = Problems()
+    choices = Choices(min_frames, _optional_path(discard_train), _optional_path(discard_test))
+    dataset = DATASETS[find_layout(root, layout)].read(root, choices, problems)
+    stop_at_errors(problems, root)
+    if not (dataset.train or dataset.query or dataset.gallery):
+        raise DataError(f"{root} holds no usable tracklet as {dataset.name}; `dinogrl check {root}` says why")
+    return dataset
+
+
+def find_layout(root: Path, layout: str = "auto") -> str:
+    """Name of the layout at ``root``.
+
+    Raises :class:`DataError` where nothing known lies, :class:`dinogrl.errors.UnknownNameError` for a name not in :data:`DATASETS`.
+    """
+    if not root.is_dir():
+        raise DataError(f"no dataset at {root}: {'it is a file, not a folder' if root.exists() else 'there is no such folder'}")
+    if layout != "auto":
+        DATASETS[layout]  # an unknown name is an error of its own
+        return layout
+    known = [name for name, entry in DATASETS.items() if entry.recognises(root)]
+    if known:
+        return known[0]
+    inside = [child for child in sorted(root.iterdir()) if child.is_dir() and any(e.recognises(child) for e in DATASETS.values())]
+    hint = f"; there is one in {inside[0]}, give that" if inside else ""
+    expected = "; ".join(f"{name}: {entry.expects}" for name, entry in DATASETS.items())
+    raise DataError(f"no known dataset at {root}{hint} (expected {expected})")
+
+
+def _optional_path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,128 @@
+"""Footage of one's own: ``<identity>/<camera>/<visible|infrared>/<tracklet>/*.jpg``.
+
+The identities may stand under train/ and test/, or under train/, query/ and gallery/. Under test/, and where there is no such
+level, infrared tracklets are the queries and visible ones the gallery. Without a level everything serves training as well: good
+for trying things out, not for reporting a number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinogrl.data.datasets.layout import Choices, Layout
+from dinogrl.data.natural_order import natural_key, natural_sorted
+from dinogrl.data.problems import Problems
+from dinogrl.records import Dataset, Modality, Tracklet
+
+MODALITY_FOLDERS = {
+    "visible": Modality.VISIBLE,
+    "rgb": Modality.VISIBLE,
+    "infrared": Modality.INFRARED,
+    "ir": Modality.INFRARED,
+}
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_LEVELS = ("train", "test", "query", "gallery")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tracklet's folder, with names where the tracklet has numbers."""
+
+    identity: str
+    camera: str
+    modality: Modality
+    label: str
+    frames: tuple[str, ...]
+
+
+def recognises(root: Path) -> bool:
+    """Is there one tracklet folder with the name of a modality above it?"""
+    return any(True for base in _bases(root).values() for _ in _modality_folders(base))
+
+
+def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
+    """Read the index; see :class:`dinogrl.data.datasets.layout.Layout`. No length filter and no discard lists in this layout."""
+    bases = _bases(root)
+    found = {level: list(_scan(base, problems)) for level, base in bases.items()}
+    everything = [item for items in found.values() for item in items]
+    identities = {name: number for number, name in enumerate(sorted({i.identity for i in everything}, key=natural_key))}
+    cameras = {name: number for number, name in enumerate(sorted({i.camera for i in everything}, key=natural_key))}
+    tracklets = {
+        level: [
+            Tracklet(
+                f"{level}/{item.label}".removeprefix("./"),
+                identities[item.identity],
+                cameras[item.camera],
+                item.modality,
+                str(bases[level]),
+                item.frames,
+            )
+            for item in items
+        ]
+        for level, items in found.items()
+    }
+    test = tracklets.get("test", tracklets.get(".", []))
+    return Dataset(
+        name="folder",
+        root=root,
+        train=tracklets.get("train", tracklets.get(".", [])),
+        query=tracklets.get("query", [t for t in test if t.modality is Modality.INFRARED]),
+        gallery=tracklets.get("gallery", [t for t in test if t.modality is Modality.VISIBLE]),
+        identity_names={number: name for name, number in identities.items()},
+        camera_names={number: name for name, number in cameras.items()},
+    )
+
+
+def _bases(root: Path) -> dict[str, Path]:
+    """Level -> folder of identities; ``.`` where there is no level."""
+    levels = {name: root / name for name in _LEVELS if (root / name).is_dir() and not _holds_modalities(root / name)}
+    return levels or {".": root}
+
+
+def _holds_modalities(identity: Path) -> bool:
+    """Is this folder an identity (which somebody called ``test``) and not a level? Then modalities stand two levels down."""
+    return any(
+        modality.name.lower() in MODALITY_FOLDERS for camera in _folders(identity) for modality in _folders(Path(camera.path))
+    )
+
+
+def _folders(path: Path) -> list[os.DirEntry[str]]:
+    """Folders inside a folder in natural order; none where it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+    except OSError:
+        return []
+
+
+def _modality_folders(base: Path) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+    for identity in _folders(base):
+        for camera in _folders(Path(identity.path)):
+            for modality in _folders(Path(camera.path)):
+                if modality.name.lower() in MODALITY_FOLDERS:
+                    yield identity.name, camera.name, modality
+
+
+def _scan(base: Path, problems: Problems) -> Iterator[Found]:
+    for identity, camera, modality in _modality_folders(base):
+        for folder in _folders(Path(modality.path)):
+            label = f"{identity}/{camera}/{modality.name}/{folder.name}"
+            with os.scandir(folder.path) as entries:
+                names = [e.name for e in entries if e.name[e.name.rfind(".") :].lower() in IMAGE_SUFFIXES and e.name[0] != "."]
+            if not names:
+                problems.warning(folder.path, "no image in this tracklet's folder")
+                continue
+            frames = tuple([f"{label}/{name}" for name in natural_sorted(names)])
+            yield Found(identity, camera, MODALITY_FOLDERS[modality.name.lower()], label, frames)
+
+
+LAYOUT = Layout(
+    recognises=recognises,
+    read=read,
+    expects="<identity>/<camera>/<visible|infrared>/<tracklet>/*.jpg, with or without train/ and test/ above",
+    published={},
+    shares_identities=True,
+)

@@ -1,0 +1,152 @@
+"""The one door to image files: decoding, resizing, encoding. Images are uint8 RGB arrays (H,W,3).
+
+JPEG goes through simplejpeg (the same pixels as Pillow, and it refuses truncated files), everything else through OpenCV.
+Resizing is bilinear with antialiasing where it shrinks, as in the published code: torch's kernel differs from Pillow's by at most
+one grey level, while OpenCV's plain bilinear, which skips pixels when it shrinks, differs by ten and more.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from dinogrl.errors import DataError
+from dinogrl.records import Tracklet
+
+Image = NDArray[np.uint8]
+BrokenFrames = Literal["stop", "neighbour"]
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB\x60\x82"
+_ADVICE = "; restore the file, or set data.broken_frames=neighbour to use the frame beside it"
+
+
+def read_frame(path: str | Path, size: tuple[int, int] | None = None) -> Image:
+    """Decode an image file, and resize it to ``size`` = (height, width) when given.
+
+    Raises :class:`DataError`, with the path and what is wrong, for a file that is missing, empty, truncated or no image.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"frame {path} is missing{_ADVICE}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        raise DataError(f"frame {path} cannot be read ({error}){_ADVICE}") from error
+    try:
+        image = decode(content)
+    except DataError as error:
+        raise DataError(f"frame {path} {error}{_ADVICE}") from error
+    return image if size is None else resize(image, size)
+
+
+def decode(content: bytes) -> Image:
+    """Decode the bytes of an image file. Raises :class:`DataError` (``"is empty"``, ``"is truncated ..."``, ``"is no image"``)."""
+    if not content:
+        raise DataError("is empty")
+    if content.startswith(_JPEG):
+        return _decode_jpeg(content)
+    if content.startswith(_PNG) and _PNG_END not in content[-64:]:
+        raise DataError("is truncated or broken (no end of PNG)")  # OpenCV would fill the rest with black
+    return _decode_other(content)
+
+
+def _decode_jpeg(content: bytes) -> Image:
+    try:
+        image: Image = simplejpeg.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
+    except ValueError as error:
+        if "colorspace" in str(error).lower() or "color" in str(error).lower():
+            return _decode_other(content)  # CMYK, which libjpeg does not convert
+        raise DataError(f"is truncated or broken ({error})") from error
+    return image
+
+
+def _decode_other(content: bytes) -> Image:
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise DataError(f"is truncated or broken ({' '.join(str(error).split())[:120]})") from error
+    if image is None:
+        raise DataError("is no image, or a broken one")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def resize(image: Image, size: tuple[int, int]) -> Image:
+    """Bilinear, antialiased where it shrinks; ``size`` = (height, width). The same array when nothing is to be done."""
+    if image.shape[:2] == size:
+        return image
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[
+        None
+    ]  # (1,3,H,W), channels last in memory: the fast path
+    resized = functional.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def read_clip(
+    tracklet: Tracklet, indices: NDArray[np.int64], size: tuple[int, int], broken: BrokenFrames = "stop"
+) -> tuple[Image, int]:
+    """Frames of a tracklet, (T,H,W,3), and how many of the T were replaced.
+
+    A frame that stands in the clip several times is decoded once. ``broken``: an unreadable frame either raises
+    :class:`DataError`, or is replaced by the nearest readable one of the tracklet (the earlier of two equally near); it still
+    raises when the whole tracklet is unreadable.
+    """
+    clip = np.empty((len(indices), *size, 3), np.uint8)
+    replaced = 0
+    first_use: dict[int, int] = {}
+    for position, index in enumerate(indices.tolist()):
+        if index in first_use:
+            clip[position] = clip[first_use[index]]
+            continue
+        try:
+            clip[position] = read_frame(tracklet.path(index), size)
+        except DataError:
+            if broken == "stop":
+                raise
+            clip[position] = _nearest_readable(tracklet, index, size)
+            replaced += int(np.count_nonzero(indices == index))
+        first_use[index] = position
+    return clip, replaced
+
+
+def _nearest_readable(tracklet: Tracklet, index: int, size: tuple[int, int]) -> Image:
+    for other in sorted((i for i in range(len(tracklet.frames)) if i != index), key=lambda i: (abs(i - index), i)):
+        try:
+            return read_frame(tracklet.path(other), size)
+        except DataError:
+            continue
+    raise DataError(f"no frame of tracklet {tracklet.id!r} can be read (the first is {tracklet.path(0)}); remove the tracklet")
+
+
+def encode_jpeg(image: Image, quality: int = 95) -> bytes:
+    """JPEG bytes of an RGB (H,W,3) or grey (H,W) image."""
+    if image.ndim == 2:
+        return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image[..., None]), quality=quality, colorspace="GRAY"))
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorspace="RGB"))
+
+
+def encode_png(image: Image) -> bytes:
+    """PNG bytes of an RGB (H,W,3) or grey (H,W) image."""
+    ordered = image if image.ndim == 2 else image[..., ::-1]
+    done, buffer = cv2.imencode(".png", np.ascontiguousarray(ordered))
+    assert done, "PNG encoding cannot fail on a uint8 image"
+    return bytes(buffer.tobytes())
+
+
+def write_image(path: Path, image: Image, quality: int = 95) -> None:
+    """Write a .png as PNG, anything else as JPEG: beside first, then renamed, so that no half image is ever seen."""
+    content = encode_png(image) if path.suffix.lower() == ".png" else encode_jpeg(image, quality)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
