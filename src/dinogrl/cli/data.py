@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.screen import note, progress_bar, say
+from dinogrl.cli.screen import note, progress, say
 
 
 def add_to(app: typer.Typer) -> None:

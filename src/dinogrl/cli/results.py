@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from dinogrl.cli.screen import progress_bar, say, score_table
+from dinogrl.cli.screen import progress, say, score_table
 
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="A model.safetensors that dinogrl train or dinogrl convert wrote.")
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+
+class Split(StrEnum):
+    """Part of a dataset."""
+
+    test = "test"
+    train = "train"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,33 +34,64 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     checkpoint: Checkpoint,
     data: Data,
-    protocol: Annotated[str, typer.Option(help="Named protocol; auto takes the dataset's own.")] = "auto",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="File for the scores (metrics.json).")] = None,
+    protocol: Annotated[str, typer.Option(help="Named protocol; auto takes the recipe's, or the dataset's own.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results; the checkpoint's own where not given.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file too.")] = None,
+    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
     device: Device = "auto",
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
 
+    Writes metrics.json, query.safetensors, gallery.safetensors and, where there is a gait stream, silhouettes.npz.
+
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
+    from dinogrl.checkpoints import write_atomically
+    from dinogrl.evaluation.results import read_metrics
     from dinogrl.training.evaluation_run import evaluate_checkpoint
 
-    with progress_bar("evaluating") as advance:
-        metrics = evaluate_checkpoint(checkpoint, data, protocol, json=json, device=device, on_progress=advance)
-    say(score_table(metrics))
+    folder = out or checkpoint.parent
+    with progress() as tell:
+        evaluate_checkpoint(
+            checkpoint,
+            data,
+            protocol=protocol,
+            out=folder,
+            layout=layout,
+            device=device,
+            on_progress=lambda done, total: tell("evaluate", done, total, "clips"),
+        )
+    say(score_table(read_metrics(folder / "metrics.json")))
+    if json is not None:
+        write_atomically(json, (folder / "metrics.json").read_bytes())
+    say(f"next: dinogrl report {folder}")
 
 
 def embed(
     checkpoint: Checkpoint,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write (.safetensors).")],
+    split: Annotated[Split, typer.Option(help="Which tracklets: the test lists, or the training part.")] = Split.test,
+    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
     device: Device = "auto",
 ) -> None:
-    """Write one row of part vectors for every test tracklet.
+    """Write one row of part vectors for every tracklet.
 
     Example: dinogrl embed runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --out vcm.safetensors
     """
-    from dinogrl.training.evaluation_run import embed_dataset
+    from dinogrl.embedding.dataset import embed_dataset
 
-    with progress_bar("embedding") as advance:
-        embeddings = embed_dataset(checkpoint, data, out, device=device, on_progress=advance)
-    say(f"[green]{out}[/green]: {len(embeddings)} tracklets, model {embeddings.fingerprint}")
+    with progress() as tell:
+        embeddings = embed_dataset(
+            checkpoint,
+            data,
+            out,
+            split=split.value,
+            layout=layout,
+            device=device,
+            on_progress=lambda done, total: tell("embed", done, total, "clips"),
+        )
+    rows, parts, width = embeddings.parts.shape
+    say(f"[green]{escape(str(out))}[/green]: {rows} tracklets, {parts} parts of {width}, model {embeddings.fingerprint}")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from dinogrl.evaluation.results import Metrics
 
 COLUMNS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
-Advance = Callable[[int, int, str], None]
-"""Told (done, total, what is going on)."""
+Watcher = Callable[[str, int, int, str], None]
+"""Told the stage, how much of it is done, of how much, and a word on how it goes."""
+
+SECONDS_BETWEEN_LINES = 20.0
 
 
 def say(text: object = "") -> None:
@@ -31,36 +37,53 @@ def complain(message: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
 
 
-def score_table(metrics: Mapping[str, Any], title: str | None = None) -> Table:
+def score_table(metrics: Metrics) -> Table:
     """The scores of one ``metrics.json``, a row a direction, rates in per cent."""
-    table = Table(
-        title=title or f"{metrics['model']} on {metrics['dataset']}, protocol {metrics['protocol']} (%)", title_justify="left"
-    )
+    title = f"{metrics.model} on {metrics.dataset}, protocol {metrics.protocol}, %"
+    table = Table(title=title, title_justify="left", caption=f"weights: {metrics.selection}", caption_justify="left")
     table.add_column("query -> gallery", no_wrap=True)
     for name in (*COLUMNS, "queries", "gallery"):
         table.add_column(name, justify="right", no_wrap=True)
-    for direction, scores in metrics["directions"].items():
-        rates = [f"{100 * scores[name]:.1f}" for name in COLUMNS]
-        table.add_row(direction.replace("_to_", " -> "), *rates, str(scores["queries"]), str(scores["gallery"]))
+    for direction, scores in metrics.directions.items():
+        rates = [f"{100 * getattr(scores, name):.1f}" for name in COLUMNS]
+        table.add_row(direction.replace("_to_", " -> "), *rates, str(scores.queries), str(scores.gallery))
     return table
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Advance]:
-    """A bar on a terminal; where standard error is a file, a line whenever the text changes."""
+def progress() -> Iterator[Watcher]:
+    """A bar for each stage on a terminal. Where standard error is a file, a line a stage begins and ends with, and some between."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        last = ""
-
-        def line(done: int, total: int, text: str) -> None:
-            nonlocal last
-            if text != last:
-                console.print(f"{title}: {text}", markup=False)
-            last = text
-
-        yield line
+        yield _lines(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=f"{title}  {text}")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, TextColumn("{task.fields[word]}", markup=False), console=console) as bars:
+
+        def tell(stage: str, done: int, total: int, word: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, word=word)
+            bars.update(tasks[stage], completed=done, total=total, word=word)
+
+        yield tell
+
+
+def _lines(console: Console) -> Watcher:
+    """The same, told in lines."""
+    current, spoken = "", 0.0
+
+    def tell(stage: str, done: int, total: int, word: str = "") -> None:
+        nonlocal current, spoken
+        now = time.monotonic()
+        if stage != current or done == total or now - spoken > SECONDS_BETWEEN_LINES:
+            console.print(f"{stage}: {done}/{total} {word}".rstrip(), markup=False)
+            current, spoken = stage, now
+
+    return tell

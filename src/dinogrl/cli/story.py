@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from dinogrl.cli.screen import progress_bar, say, score_table
+from dinogrl.cli.screen import progress, say, score_table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,34 +18,39 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path("runs/demo"),
-    dinov2: Annotated[
-        Path | None, typer.Option(envvar="DINOGRL_DINOV2", help="Real DINOv2 weights, in place of the tiny prior.")
-    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the world and of the runs.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw the world.")] = 2,
 ) -> None:
     """Simulate a world, check it, train the baseline and DinoGRL, score both and write one report: offline, on a CPU, in minutes.
 
+    Run it again and it goes on where it was stopped.
+
     Example: dinogrl demo --out runs/demo
     """
-    from dinogrl.reproduce.demo import run_demo
+    from dinogrl.evaluation.results import read_metrics
+    from dinogrl.reproduce.demo import DemoSettings, run_demo
+    from dinogrl.simulation.simulate import Settings
 
-    with progress_bar("demo") as advance:
-        result = run_demo(out, dinov2=dinov2, seed=seed, on_progress=advance)
-    for metrics in result.metrics:
-        say(score_table(metrics))
-    say(f"[green]{result.report}[/green]: open it in a browser")
+    settings = DemoSettings(world=Settings(seed=seed), overrides=(f"seed={seed}", *(overrides or [])), workers=workers)
+    with progress() as tell:
+        result = run_demo(out, settings, on_progress=tell)
+    for name in result.scores:
+        say(score_table(read_metrics(out / name / "metrics.json")))
+    say(f"[green]{escape(str(result.page))}[/green]: open it in a browser ({sum(result.seconds.values()):.0f} s)")
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, each with its metrics.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "DinoGRL",
 ) -> None:
     """Write one self-contained HTML page about one or more evaluated runs.
 
     Example: dinogrl report runs/demo/baseline runs/demo/dinogrl --out report.html
     """
-    from dinogrl.reports.page import write_report
+    from dinogrl.reports.page import write_page
 
-    write_report(runs, out)
-    say(f"[green]{out}[/green]: open it in a browser")
+    write_page(out, runs, title=title)
+    say(f"[green]{escape(str(out))}[/green]: open it in a browser")

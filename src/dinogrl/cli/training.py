@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.screen import Advance, progress_bar, say
+from dinogrl.cli.screen import Watcher, progress, say
 
 if TYPE_CHECKING:
     from dinogrl.training.loop import Progress
@@ -43,9 +44,9 @@ def train(
     folder = out if out is not None else Path("runs", chosen.name)
     from dinogrl.training.run import train as fit  # torch is imported only once the recipe is known to be right
 
-    with progress_bar(f"training {chosen.name}") as advance:
-        model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(advance, step))
-    say(f"[green]{model}[/green]")
+    with progress() as tell:
+        model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(tell, step))
+    say(f"[green]{escape(str(model))}[/green]")
     say(f"next: dinogrl evaluate {model} --data {data}")
 
 
@@ -64,7 +65,7 @@ def recipes() -> None:
     say(table)
 
 
-def _show(advance: Advance, step: Progress) -> None:
+def _show(tell: Watcher, step: Progress) -> None:
     done, total = step.epoch * step.steps + step.step + 1, step.epochs * step.steps
     loss = f", loss {step.losses['total']:.3f}" if "total" in step.losses else ""
-    advance(done, total, f"epoch {step.epoch + 1}/{step.epochs}{loss if done == total or step.step else ''}")
+    tell("train", done, total, f"steps, epoch {step.epoch + 1}/{step.epochs}{loss}")

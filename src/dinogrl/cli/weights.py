@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from dinogrl.cli.screen import progress_bar, say
+from dinogrl.cli.screen import progress, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,15 +34,18 @@ def convert(
 
 
 def pretrain_prior(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write (.safetensors).")],
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write: config.json, model.safetensors and a card.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; fewer for a try.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the people and of the training.")] = None,
 ) -> None:
     """Train the tiny DINOv2-architecture prior that ships with the package, on simulated people of no other split.
 
-    Example: dinogrl pretrain-prior tiny.safetensors
+    Example: dinogrl pretrain-prior --out priors/tiny
     """
+    from dinogrl.training.prior import PriorTraining
     from dinogrl.training.prior import pretrain_prior as pretrain
 
-    with progress_bar("pretraining") as advance:
-        pretrain(out, seed=seed, on_progress=advance)
-    say(f"[green]{out}[/green]")
+    given = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    with progress() as tell:
+        figures = pretrain(out, PriorTraining(**given), on_progress=lambda p: tell(p.stage, p.done, p.total, f"loss {p.loss:.3f}"))
+    say(f"[green]{escape(str(out))}[/green]: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))

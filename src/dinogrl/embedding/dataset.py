@@ -1,0 +1,63 @@
+"""Embed a dataset on disk by a model on disk: one file of part vectors, to search in or to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dinogrl import runtime
+from dinogrl.data.datasets import open_dataset
+from dinogrl.data.loaders import evaluation_loader
+from dinogrl.embedding.archive import save_embeddings
+from dinogrl.embedding.extract import extract
+from dinogrl.errors import DataError
+from dinogrl.evaluation.protocols import default_protocol
+from dinogrl.models.archive import load_model
+from dinogrl.records import Dataset, Embeddings, Tracklet
+
+
+def embed_dataset(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    layout: str = "auto",
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Embeddings:
+    """Embed every tracklet of one part of ``data`` ("test": query and gallery; "train") and write the file ``out``.
+
+    Frames are sampled as the dataset's own protocol samples them. ``on_progress`` is told clips done and clips in all.
+    Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed.
+    """
+    trained = load_model(checkpoint)
+    settings = trained.recipe.data
+    dataset = open_dataset(
+        data,
+        layout,
+        min_frames=settings.min_frames,
+        discard_train=Path(settings.discard_train) if settings.discard_train else None,
+        discard_test=Path(settings.discard_test) if settings.discard_test else None,
+    )
+    tracklets = tracklets_of(dataset, split)
+    if not tracklets:
+        raise DataError(f"{data} has no {split} tracklets to embed; see `dinogrl check {data}`")
+    sampling = default_protocol(dataset.name).sampling
+    embeddings = extract(
+        trained.network,
+        evaluation_loader(tracklets, settings, sampling=sampling, batch=trained.recipe.evaluation.batch),
+        runtime.device(device),
+        tracklets=tracklets,
+        fingerprint=trained.fingerprint,
+        on_progress=None if on_progress is None else lambda done: on_progress(done, len(tracklets)),
+    )
+    save_embeddings(out, embeddings)
+    return embeddings
+
+
+def tracklets_of(dataset: Dataset, split: str) -> list[Tracklet]:
+    """The tracklets of "test" (query, then gallery, each tracklet once) or "train"."""
+    assert split in {"test", "train"}, split
+    chosen = [*dataset.query, *dataset.gallery] if split == "test" else dataset.train
+    return list({tracklet.id: tracklet for tracklet in chosen}.values())
