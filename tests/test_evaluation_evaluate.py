@@ -13,7 +13,7 @@ from dinogrl.embedding.archive import load_embeddings, save_embeddings
 from dinogrl.errors import CheckpointError, DataError
 from dinogrl.evaluation import PROTOCOLS, evaluate, evaluate_distances, metrics
 from dinogrl.evaluation.evaluate import Evaluation, camera_pairs
-from dinogrl.evaluation.results import metrics_of, read_metrics, write_metrics
+from dinogrl.evaluation.results import read_metrics, write_metrics
 from dinogrl.records import Embeddings, Modality
 
 
@@ -91,7 +91,7 @@ def test_different_models_are_not_compared() -> None:
 
 def test_metrics_file(evaluation: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "metrics.json"
-    write_metrics(path, metrics_of(evaluation, dataset="hitsz-vcm", model="dinogrl", frames_per_clip=6, selection="last"))
+    write_metrics(path, evaluation, dataset="hitsz-vcm", model="dinogrl", frames_per_clip=6, selection="last")
     plain = json.loads(path.read_text())
     assert {"dataset", "protocol", "model", "directions", "frames_per_clip", "versions"} <= set(plain)
     for name, outcome in evaluation.directions.items():

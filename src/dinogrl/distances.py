@@ -98,7 +98,7 @@ def _tensors(a: Array, b: Array) -> tuple[Tensor, Tensor]:
             f"cannot compare part embeddings {tuple(a.shape)} with {tuple(b.shape)}: expected (N,P,D) and (M,P,D) with the same"
             " P and D; embed both with the same model"
         )
-    x, y = (t if isinstance(t, Tensor) else torch.from_numpy(np.require(t, requirements="CW")) for t in (a, b))
+    x, y = (t if isinstance(t, Tensor) else torch.from_numpy(np.require(t, requirements=("C", "W"))) for t in (a, b))
     kind = torch.float64 if x.dtype == y.dtype == torch.float64 else torch.float32
     if x.device.type == "mps":  # has no float64
         x, y = x.cpu(), y.cpu()

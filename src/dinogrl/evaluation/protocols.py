@@ -113,8 +113,8 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
             ),
             Protocol(
                 "buptcampus-legacy",
-                "BUPTCampus as its authors' code scores it, and as most tables report it: no camera is struck out; visible tracklets"
-                " of the last incomplete batch of 64 are missing from both lists (1,048 queries, 4,790 gallery tracklets).",
+                "BUPTCampus as its authors' code scores it, and as most tables report it: no camera is struck out; of both lists the"
+                " visible tracklets of the last incomplete batch of 64 are missing (1,048 queries, 4,790 gallery tracklets).",
                 lists="by_modality",
                 drop_same_camera=False,
                 sampling="uniform",
@@ -154,9 +154,14 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
 DEFAULTS: Catalog[str] = Catalog("dataset", {"hitsz-vcm": "hitsz-vcm", "buptcampus": "buptcampus-full", "folder": "folder"})
 
 
+def default_protocol(dataset: str) -> Protocol:
+    """The protocol that a dataset of this name is scored under unless another is asked for. Raises :class:`UnknownNameError`."""
+    return PROTOCOLS[DEFAULTS[dataset]]
+
+
 def choose_protocol(name: str, dataset: str) -> Protocol:
     """The protocol of this name; ``auto`` takes the dataset's own. Raises :class:`UnknownNameError`."""
-    return PROTOCOLS[DEFAULTS[dataset] if name == "auto" else name]
+    return default_protocol(dataset) if name == "auto" else PROTOCOLS[name]
 
 
 def _whole_batches(side: Embeddings, batch: int) -> Embeddings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,7 @@ from dinogrl.evaluation.evaluate import Evaluation, Outcome
 from dinogrl.runtime import versions
 
 Rate = Annotated[float, Field(ge=0, le=1)]
+Option = str | int | float | bool
 
 
 class DirectionMetrics(BaseModel):
@@ -51,43 +52,42 @@ class Metrics(BaseModel):
     frames_per_clip: int = Field(ge=1)
     versions: dict[str, str] = {}
     distance: str = "mean_part"
-    selection: str = "last"
-    """How the weights were chosen: the last epoch's, or by held-out training identities. Never by the test set."""
+    selection: str | dict[str, Any] = "last"
+    """How the weights were chosen: the last epoch's, or by held-out training identities, never by the test set; or all such facts."""
     fingerprint: str = ""
     """Of the model's weights."""
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, Option] = {}
     """What was done at test time beyond the protocol (re-ranking, flips ...)."""
 
 
-def metrics_of(
+def write_metrics(
+    path: Path,
     evaluation: Evaluation,
     *,
     dataset: str,
     model: str,
     frames_per_clip: int,
-    selection: str = "last",
-    options: dict[str, str | int | float | bool] | None = None,
+    selection: str | dict[str, Any] = "last",
+    options: dict[str, Option] | None = None,
 ) -> Metrics:
-    """The record of an evaluation that goes to disk."""
-    directions = {name: _direction(outcome) for name, outcome in evaluation.directions.items()}
-    fingerprint = next(iter(evaluation.directions.values())).query.fingerprint
-    return Metrics(
+    """Write ``metrics.json`` in one piece, and return what was written.
+
+    ``model``: the recipe's name. ``selection``: how the weights were chosen. ``options``: what was done at test time.
+    """
+    metrics = Metrics(
         dataset=dataset,
         protocol=evaluation.protocol.name,
         model=model,
-        directions=directions,
+        directions={name: _direction(outcome) for name, outcome in evaluation.directions.items()},
         frames_per_clip=frames_per_clip,
         versions=versions(),
         distance=evaluation.distance,
         selection=selection,
-        fingerprint=fingerprint,
+        fingerprint=next(iter(evaluation.directions.values())).query.fingerprint,
         options=options or {},
     )
-
-
-def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write ``metrics.json`` in one piece."""
     write_atomically(path, (json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n").encode())
+    return metrics
 
 
 def read_metrics(path: Path) -> Metrics:
