@@ -69,21 +69,49 @@ class Appearance(Section):
     """ImageNet ResNet weights in torchvision's names: a .pth or .safetensors file."""
 
 
+class PriorShape(Section):
+    """Size of a DINOv2 of one's own."""
+
+    width: int = Field(ge=8)
+    """D, width of a token."""
+    depth: int = Field(ge=1)
+    """Number of blocks."""
+    heads: int = Field(ge=1)
+    """Attention heads; they divide the width."""
+    positions: int = Field(16, ge=1)
+    """Side of the square grid of its position table, in patches."""
+    registers: int = Field(0, ge=0)
+    """Register tokens."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> PriorShape:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        return self
+
+
 class Prior(Section):
     """The frozen DINOv2 and what is read from it."""
 
     name: str = "dinov2_vits14"
     """dinov2_vits14, _vitb14, _vitl14, _vitg14 (each also with _reg), or tiny: the one inside this package."""
+    shape: PriorShape | None = None
+    """Another size than the name's."""
     weights: str | None = None
-    """Official .pth, .safetensors, a Hugging Face directory or hub name. None: $DINOGRL_DINOV2, else the hub's own weights."""
+    """Official .pth, .safetensors, a Hugging Face directory (its config.json then gives the size) or hub name. None:
+    $DINOGRL_DINOV2, else the hub's own weights. ``checkpoint``: none at the start, a checkpoint brings them."""
     height: int = Field(448, ge=14)
     """Frames are resized to this height (pixels, a multiple of the patch, 14)."""
     width: int = Field(224, ge=14)
     """... and this width."""
     blocks: tuple[int, ...] = (2, 5, 8, 11)
     """Blocks, counted from 0, whose outputs are concatenated for the two priors (eq. 6)."""
+    positions: Literal["size", "scale"] = "size"
+    """Position table resampled to the exact grid, or by DINOv2's own ratio (patches + 0.1) / grid, as in the published code."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen network. ``auto`` follows autocast: bfloat16 where training or evaluation runs in it."""
     random_init: bool = False
-    """Leave the prior as its constructor made it (tests, and weights loaded later)."""
+    """Leave the prior as its constructor made it (tests)."""
 
     @model_validator(mode="after")
     def _whole_patches(self) -> Prior:

@@ -1,0 +1,1 @@
+"""Networks that turn a picture into a map of features: ResNet and the frozen DINOv2."""

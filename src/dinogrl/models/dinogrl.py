@@ -1,0 +1,83 @@
+"""The whole network: both streams, their parts, the enhancement between them, and the necks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dinogrl.models.heads import BNNeck, PartLinear
+from dinogrl.models.pooling import horizontal_stripes
+from dinogrl.models.streams.appearance import AppearanceStream, route
+from dinogrl.models.streams.gait import GaitStream
+from dinogrl.records import ModelOutput
+
+
+@dataclass
+class Head:
+    """What a stream has behind its maps: a linear map a part, and the neck over all of its parts, the enhanced ones too."""
+
+    parts: PartLinear
+    neck: BNNeck
+
+
+class DinoGRL(nn.Module):
+    """Clips -> :class:`ModelOutput`.
+
+    Parts of a stream: the stripes in the order of ``stripes`` (the first is the global part), then, with an enhancement, one
+    enhanced global part for each granularity. Gait parts stand before appearance parts; ``gait`` None is the baseline.
+    ``supervised`` and ``embedded`` are positions among all parts.
+    """
+
+    def __init__(
+        self,
+        appearance: AppearanceStream,
+        appearance_head: Head,
+        gait: GaitStream | None,
+        gait_head: Head | None,
+        enhancement: nn.Module | None,
+        stripes: Sequence[int],
+        supervised: Sequence[int],
+        embedded: Sequence[int],
+    ) -> None:
+        super().__init__()
+        assert (gait is None) == (gait_head is None) and (enhancement is None or gait is not None)
+        self.appearance = appearance
+        self.appearance_parts = appearance_head.parts
+        self.appearance_neck = appearance_head.neck
+        self.gait = gait
+        self.gait_parts = gait_head.parts if gait_head else None
+        self.gait_neck = gait_head.neck if gait_head else None
+        self.enhancement = enhancement
+        self.stripes = tuple(stripes)
+        self.supervised: Tensor
+        self.embedded: Tensor
+        self.register_buffer("supervised", torch.tensor(supervised), persistent=False)
+        self.register_buffer("embedded", torch.tensor(embedded), persistent=False)
+
+    def start_silhouette(self, frames: Tensor) -> None:
+        """Set the silhouette's encoder E_m from some frames (B,T,3,H,W) of the data. Without a gait stream nothing happens."""
+        if self.gait is not None:
+            self.gait.start_silhouette(frames)
+
+    def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
+        """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order."""
+        assert frames.ndim == 5 and frames.shape[2] == 3, f"frames must be (B,T,3,H,W), got {tuple(frames.shape)}"
+        assert modality.shape == frames.shape[:1], f"modality must be ({len(frames)},), got {tuple(modality.shape)}"
+        seen = self.appearance(frames, route(modality))
+        appearance: Tensor = self.appearance_parts(horizontal_stripes(seen, self.stripes)).float()
+        if self.gait is None:
+            logits = self.appearance_neck(appearance) if self.training else None
+            return ModelOutput(appearance, 0, logits, None, self.supervised, self.embedded)
+        assert self.gait_parts is not None and self.gait_neck is not None
+        walked, maps = self.gait(frames)
+        gait: Tensor = self.gait_parts(horizontal_stripes(walked, self.stripes)).float()
+        if self.enhancement is not None:
+            gait_enhanced, appearance_enhanced = self.enhancement(gait, appearance)
+            gait = torch.cat([gait, gait_enhanced], dim=1)
+            appearance = torch.cat([appearance, appearance_enhanced], dim=1)
+        logits = torch.cat([self.gait_neck(gait), self.appearance_neck(appearance)], dim=1) if self.training else None
+        parts = torch.cat([gait, appearance], dim=1)
+        return ModelOutput(parts, gait.shape[1], logits, maps, self.supervised, self.embedded)

@@ -1,0 +1,44 @@
+"""Maps that every part has for itself: the linear map to its vector, and the BN neck with the cosine classifier."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PartLinear(nn.Module):
+    """One linear map without bias for each part. (B,P,C) -> (B,P,D)"""
+
+    def __init__(self, parts: int, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(parts, in_channels, width))
+        # the bound of Xavier's rule for the C -> D map of one part
+        bound = (6 / (in_channels + width)) ** 0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, parts: Tensor) -> Tensor:
+        return torch.bmm(parts.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class BNNeck(nn.Module):
+    """Batch norm of the part vectors, then the cosine to each identity's weight vector. (B,P,D) -> (B,P,K) in [-1,1]
+
+    The triplet loss and the embedding use the vectors before this neck.
+    """
+
+    def __init__(self, parts: int, width: int, identities: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(parts * width)
+        self.weight = nn.Parameter(torch.empty(parts, width, identities))
+        nn.init.normal_(self.weight, std=width**-0.5)
+
+    def forward(self, parts: Tensor) -> Tensor:
+        rows = parts.flatten(1)
+        if len(rows) > 1 or not self.training:
+            rows = self.norm(rows)
+        else:  # one clip has no batch statistics
+            norm = self.norm
+            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        vectors = F.normalize(rows.view_as(parts), dim=2)
+        return torch.bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)

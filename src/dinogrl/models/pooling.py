@@ -1,0 +1,25 @@
+"""From the feature maps of a clip to one vector for each horizontal stripe. Nothing here has parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def set_pooling(maps: Tensor, frames: int) -> Tensor:
+    """Maximum over time, blind to the order and the number of frames. (B*T,C,h,w) -> (B,C,h,w)"""
+    return maps.unflatten(0, (-1, frames)).amax(dim=1)
+
+
+def horizontal_stripes(maps: Tensor, stripes: Sequence[int]) -> Tensor:
+    """Mean plus maximum of each stripe, for each number of stripes. (B,C,h,w) -> (B,P,C), P = sum(stripes)
+
+    The parts of one granularity stand together, top first. A height that the number does not divide gives stripes that share rows.
+    """
+    columns = maps.float() if maps.dtype == torch.bfloat16 else maps
+    mean, peak = columns.mean(dim=3), columns.amax(dim=3)  # (B,C,h)
+    pooled = [F.adaptive_avg_pool1d(mean, n) + F.adaptive_max_pool1d(peak, n) for n in stripes]
+    return torch.cat(pooled, dim=2).transpose(1, 2)

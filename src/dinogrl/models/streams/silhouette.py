@@ -1,0 +1,155 @@
+"""The silhouette and the two priors, read from frozen tokens (paper 3.2, equations 4-8).
+
+Tokens come as (N,h0,w0,D), one row a patch, and maps leave as (N,h,w,C), finer by bilinear interpolation. A linear map and a
+batch norm commute with the interpolation (its weights sum to 1), so both are applied to the coarse tokens, and only their few
+outputs are made finer: the same function as interpolating hundreds of channels first, at a quarter of the work. The statistics of
+the batch norm are those of the fine map, taken chunk by chunk without being kept.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def finer(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation. (N,h0,w0,C) -> (N,h,w,C)"""
+    if maps.shape[1:3] == size:
+        return maps
+    return F.interpolate(maps.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch norm without parameters over all rows of (..., C), or over those that ``chosen`` (...) marks.
+
+    Marking gives the numbers of gathering the marked rows, without asking the device how many there are. Rows that are not marked
+    are normalised too; what becomes of them is the caller's business.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, rows: Tensor, chosen: Tensor | None = None) -> Tensor:
+        if not self.training or chosen is None:
+            flat = rows.reshape(-1, rows.shape[-1])
+            return super().forward(flat).view(rows.shape)
+        weight = chosen.reshape(-1, 1).to(torch.float32)
+        flat = rows.reshape(-1, rows.shape[-1]).float()
+        count = weight.sum().clamp_min(1)
+        mean = (weight * flat).sum(0) / count
+        variance = (weight * (flat - mean).square()).sum(0) / count
+        self.remember(mean.detach(), variance.detach(), count)
+        return ((flat - mean) * torch.rsqrt(variance + self.eps)).view(rows.shape).to(rows.dtype)
+
+    def coarse(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
+        """Normalise frozen ``tokens`` (N,h0,w0,C) by the statistics that their interpolation to ``size`` has."""
+        if self.training:
+            mean, variance, count = _fine_statistics(tokens, size, chosen)
+            self.remember(mean, variance, count)
+        else:
+            assert self.running_mean is not None and self.running_var is not None
+            mean, variance = self.running_mean, self.running_var
+        scale = torch.rsqrt(variance + self.eps)
+        return (tokens * scale.to(tokens.dtype)) - (mean * scale).to(tokens.dtype)
+
+    @torch.no_grad()
+    def remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards those of a batch of ``count`` rows."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)
+
+
+@torch.no_grad()
+def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance (C,) and number of the (marked) rows of the interpolated tokens."""
+    channels = tokens.shape[3]
+    centre = tokens.flatten(0, 2).float().mean(0)  # close to the mean: squares around it keep their digits
+    total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
+    count = torch.zeros((), device=tokens.device)
+    at_once = max(1, 2**23 // (size[0] * size[1] * channels))
+    marks = chosen.split(at_once) if chosen is not None else [None] * len(tokens.split(at_once))
+    for some, mark in zip(tokens.split(at_once), marks, strict=True):
+        fine = finer(some.float() - centre, size).flatten(0, 2)
+        weight = torch.ones(len(fine), device=fine.device) if mark is None else mark.flatten().to(fine.dtype)
+        total += weight @ fine
+        squares += weight @ fine.square()
+        count += weight.sum()
+    count = count.clamp_min(1)
+    shift = total / count
+    return centre + shift, (squares / count - shift.square()).clamp_min(0), count
+
+
+class MaskEncoder(nn.Module):
+    """E_m: (dropout,) batch norm, a linear map to two channels, softmax (eq. 4); and the linear decoder of eq. 5."""
+
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm = RowNorm(width)
+        self.encode = nn.Linear(width, 2)
+        self.decode = nn.Linear(2, width)
+
+    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens (N,h0,w0,D) -> probabilities (N,h,w,2)."""
+        if self.training and self.dropout:
+            # every fine pixel drops its own channels, so this cannot be done on the coarse tokens
+            logits = self.encode(self.norm(F.dropout(finer(tokens, size), self.dropout)))
+        else:
+            logits = finer(self.encode(self.norm.coarse(tokens, size)), size)
+        return logits.float().softmax(dim=3)
+
+    def reconstruct(self, probabilities: Tensor) -> Tensor:
+        """(N,h,w,2) -> (N,h,w,D)"""
+        decoded: Tensor = self.decode(probabilities)
+        return decoded
+
+
+class GaitPrior(nn.Module):
+    """E_g: batch norm, linear, batch norm, GELU, linear, softmax over the channels. Tokens (N,h0,w0,D) -> (N,h,w,C)"""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.norm = RowNorm(width)
+        self.reduce = nn.Linear(width, width // 2)
+        self.inner_norm = RowNorm(width // 2)
+        self.assign = nn.Linear(width // 2, channels)
+
+    def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
+        hidden = finer(self.reduce(self.norm.coarse(tokens, size, chosen)), size)
+        return torch.as_tensor(self.assign(F.gelu(self.inner_norm(hidden, chosen)))).float().softmax(dim=3)
+
+
+class AppearancePrior(nn.Module):
+    """E_a: batch norm, linear, batch norm, sigmoid. Tokens (N,h0,w0,D) -> (N,h,w,C)"""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.norm = RowNorm(width)
+        self.reduce = nn.Linear(width, channels)
+        self.out_norm = RowNorm(channels)
+
+    def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
+        rows = finer(self.reduce(self.norm.coarse(tokens, size, chosen)), size)
+        return self.out_norm(rows, chosen).float().sigmoid()
+
+
+def centred_channel(probabilities: Tensor) -> Tensor:
+    """The channel of the two that is the person, i.e. not at the frame's upper and lower edge (eq. 4). (N,h,w,2) -> (N,h,w)
+
+    Channel 0, unless more than half of the pixels in the top and bottom rows (5 of 64 each) are counted as it; then channel 1.
+    """
+    first = probabilities[..., 0]
+    rows = max(1, round(5 * first.shape[1] / 64))
+    at_edge = torch.cat([first[:, :rows], first[:, -rows:]], dim=1).round()
+    other = at_edge.mean(dim=(1, 2)) > 0.5
+    return torch.where(other[:, None, None], probabilities[..., 1], first)
+
+
+def person_pixels(silhouette: Tensor) -> Tensor:
+    """Pixels within one step of a probability above one half: 3x3 dilation of the rounded silhouette. (N,h,w) -> bool (N,h,w)"""
+    near = F.max_pool2d(silhouette.detach()[:, None], kernel_size=3, stride=1, padding=1)[:, 0]
+    return near.round() > 0
