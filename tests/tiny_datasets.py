@@ -87,7 +87,11 @@ def buptcampus(root: Path, train: int = 4, auxiliary: int = 2, test: int = 3, le
             paths.setdefault(identity, {}).setdefault(modality, {}).setdefault(camera, {})[tracklet] = listed
 
     identity = 8
-    for name, people, cameras in (("train", train, ("LS3", "TSG2")), ("train_auxiliary", auxiliary, ("W4",)), ("test", test, ("G25", "CQ1"))):
+    for name, people, cameras in (
+        ("train", train, ("LS3", "TSG2")),
+        ("train_auxiliary", auxiliary, ("W4",)),
+        ("test", test, ("G25", "CQ1")),
+    ):
         for _ in range(people):
             for tracklet, camera in enumerate(cameras, start=1):
                 make(str(identity), camera, str(tracklet))
@@ -103,7 +107,9 @@ def buptcampus(root: Path, train: int = 4, auxiliary: int = 2, test: int = 3, le
     return root
 
 
-def folder(root: Path, levels: tuple[str, ...] = ("train", "test"), people: int = 4, length: int = 13, suffix: str = ".jpg") -> Path:
+def folder(
+    root: Path, levels: tuple[str, ...] = ("train", "test"), people: int = 4, length: int = 13, suffix: str = ".jpg"
+) -> Path:
     """``levels`` may be empty: identities directly under the root. Frames are called 1, 2, ... 10, ..."""
     for number, level in enumerate(levels or ("",)):
         shift = {"gallery": 0, "query": 0}.get(level, number)  # query and gallery are the same people

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +24,11 @@ Float = NDArray[np.float32]
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
-ERASE_FILL = np.array([0.4914, 0.4822, 0.4465], np.float32)
+ERASE_FILL = np.array([0.4914, 0.4822, 0.4465], np.float32).reshape(3, 1, 1)
 ERASE_AREA = (0.02, 0.4)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 
-_SCALE = (1 / (255 * IMAGENET_STD)).reshape(3, 1, 1)
-_OFFSET = (-IMAGENET_MEAN / IMAGENET_STD).reshape(3, 1, 1)
+_TABLE = ((np.arange(256, dtype=np.float32) / 255 - IMAGENET_MEAN[:, None]) / IMAGENET_STD[:, None]).astype(np.float32)
 
 Colour = Literal["keep", "red", "green", "blue", "grey"]
 _COPIES: tuple[Colour, ...] = ("red", "green", "blue")
@@ -121,32 +121,40 @@ def apply(clip: NDArray[np.uint8], changes: Sequence[Change], out: Float | None 
     assert len(changes) in (1, frames), f"{len(changes)} changes for {frames} frames"
     if out is None:
         out = np.empty((frames, 3, height, width), np.float32)
-    if len(changes) == 1:
-        _apply_one(clip, changes[0], out)
-    else:
-        for frame, change in enumerate(changes):
-            _apply_one(clip[frame : frame + 1], change, out[frame : frame + 1])
+    for number in range(frames):  # frame by frame: one frame stays in the processor's cache from first to last step
+        change = changes[number % len(changes)]
+        _normalise_into(_moved(clip[number], change), out[number])
+        if change.erase is not None:
+            box = change.erase
+            out[number, :, box.top : box.top + box.height, box.left : box.left + box.width] = ERASE_FILL
+        if change.colour != "keep":
+            _recolour(out[number], change.colour)
     return out
 
 
-def _apply_one(clip: NDArray[np.uint8], change: Change, out: Float) -> None:
-    _, height, width, _ = clip.shape
-    planes = clip.transpose(0, 3, 1, 2)  # (T,3,H,W), a view
-    top, bottom = max(change.down, 0), height + min(change.down, 0)
-    left, right = max(change.right, 0), width + min(change.right, 0)
+def _moved(frame: NDArray[np.uint8], change: Change) -> NDArray[np.uint8]:
+    """(H,W,3): shifted, then flipped. A crop out of a picture with a black border is a shift that lets black move in."""
+    height, width, _ = frame.shape
     if change.down or change.right:
-        out[...] = 0
-    if bottom > top and right > left:
-        shifted = out[:, :, :, ::-1] if change.flip else out  # the flip comes after the crop
-        shifted[:, :, top:bottom, left:right] = planes[
-            :, :, top - change.down : bottom - change.down, left - change.right : right - change.right
-        ]
-    out *= _SCALE
-    out += _OFFSET
-    if change.erase is not None:
-        box = change.erase
-        out[:, :, box.top : box.top + box.height, box.left : box.left + box.width] = ERASE_FILL.reshape(3, 1, 1)
-    if change.colour in _CHANNEL:
-        out[...] = out[:, _CHANNEL[change.colour]][:, None].copy()
-    elif change.colour == "grey":
-        out[...] = np.einsum("tchw,c->thw", out, GREY)[:, None]
+        canvas = np.zeros_like(frame)
+        into = _window(height, change.down), _window(width, change.right)
+        canvas[into] = frame[_window(height, -change.down), _window(width, -change.right)]
+        frame = canvas
+    return np.asarray(cv2.flip(frame, 1), dtype=np.uint8) if change.flip else frame
+
+
+def _window(length: int, shift: int) -> slice:
+    """Where a row of pixels lands that is moved by ``shift`` and cut off at both ends."""
+    return slice(min(max(shift, 0), length), max(length + min(shift, 0), 0))
+
+
+def _normalise_into(frame: NDArray[np.uint8], out: Float) -> None:
+    """A table of 256 values a channel: one pass, straight into the batch."""
+    for channel, plane in enumerate(cv2.split(frame)):
+        cv2.LUT(plane, _TABLE[channel], dst=out[channel])
+
+
+def _recolour(frame: Float, colour: Colour) -> None:
+    """(3,H,W), in place: all three channels become one of them, or their grey."""
+    source = frame[_CHANNEL[colour]].copy() if colour in _CHANNEL else np.tensordot(GREY, frame, axes=1)
+    frame[...] = source
