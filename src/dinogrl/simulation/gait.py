@@ -11,6 +11,9 @@ from dinogrl.simulation.body import INDEX, JOINTS, Body, Floats, heels, joint_po
 SAMPLES = 64
 """Poses of a gait cycle, from one heel strike of the left foot to the next."""
 
+CONTACT = 0.02
+"""Metres above the lowest one within which a heel or a toe may bear the body."""
+
 # Joint angles of level walking, degrees against percent of the cycle (textbook curves, simplified).
 HIP = ((0, 28), (10, 24), (30, 5), (50, -13), (60, -6), (75, 22), (87, 32), (95, 29))
 KNEE = ((0, 4), (14, 17), (38, 4), (50, 9), (60, 35), (72, 62), (86, 28), (97, 2))
@@ -148,12 +151,12 @@ def set_on_feet(motion: Motion, body: Body, bounce: float = 1.0) -> Walk:
     joints = joint_positions(motion.directions, body.lengths)
     points = np.concatenate([heels(joints, body), joints[:, [INDEX["left_toe"], INDEX["right_toe"]]]], axis=1)
     lowest = points[:, :, 2].min(axis=1)
-    weight = np.exp(-(points[:, :, 2] - lowest[:, None]) / 0.012)
-    weight /= weight.sum(axis=1, keepdims=True)
-    ahead = np.roll(points[:, :, 0], -1, axis=0) - points[:, :, 0]
-    both = 0.5 * (weight + np.roll(weight, -1, axis=0))
-    step = _smooth(-(both * ahead).sum(axis=1) / both.sum(axis=1), 0.02)
-    height = _smooth(-lowest, 0.02)
+    back = points[:, :, 0] - np.roll(points[:, :, 0], -1, axis=0)
+    # Of the points near the ground the one that stands is the one that goes back fastest under the body.
+    step = np.where(points[:, :, 2] < lowest[:, None] + CONTACT, back, -np.inf).max(axis=1)
+    blur = 0.02 / motion.seconds  # 20 ms, where a foot takes over from the other
+    step = _smooth(step, blur)
+    height = _smooth(-lowest, blur)
     height = height.mean() + bounce * (height - height.mean()) + 0.02  # the toe's own thickness
     advance = np.concatenate([[0.0], np.cumsum(step)])
     return Walk(motion, height.astype(np.float32), advance[:-1].astype(np.float32), float(advance[-1]))

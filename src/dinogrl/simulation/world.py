@@ -49,13 +49,16 @@ class RenderedTracklet:
 class World:
     """People and cameras that all come from ``seed``.
 
-    ``motions``: walks recorded from real people; identity i then walks as ``motions[i % len(motions)]``, at a tempo of its own.
+    ``motions``: walks recorded from real people, one group a person; identity i then walks as group ``i % len(motions)``, at a
+    tempo of its own, and each walk takes one recording of the group.
     ``occlusion``: share of tracklets in which something comes between. ``looseness`` scales how badly the boxes fit.
     """
 
-    def __init__(self, seed: int = 1, *, motions: Sequence[Motion] = (), occlusion: float = 0.3, looseness: float = 1.0) -> None:
+    def __init__(
+        self, seed: int = 1, *, motions: Sequence[Sequence[Motion]] = (), occlusion: float = 0.3, looseness: float = 1.0
+    ) -> None:
         self.seed = seed
-        self.motions = tuple(motions)
+        self.motions = tuple(tuple(group) for group in motions)
         self.occlusion = occlusion
         self.looseness = looseness
         self._person = lru_cache(maxsize=64)(self._draw_person)
@@ -112,12 +115,13 @@ class World:
     def _draw_scenery(self, number: int) -> tuple[Bytes, Bytes]:
         return draw_scenery(self._rng("scenery", number), self.camera(number))
 
-    def walk_of(self, split: str, identity: int) -> Walk:
-        """How a person walks, set on the feet of that person's body."""
+    def walk_of(self, split: str, identity: int, recording: int = 0) -> Walk:
+        """How a person walks, set on the feet of that person's body. ``recording`` chooses among recorded walks."""
         person = self.person(split, identity)
         if not self.motions:
             return set_on_feet(walking_motion(person.gait), person.body, person.gait.bounce)
-        recorded = self.motions[identity % len(self.motions)]
+        group = self.motions[identity % len(self.motions)]
+        recorded = group[recording % len(group)]
         tempo = float(self._rng("tempo", split, identity).uniform(0.9, 1.1))
         return set_on_feet(Motion(recorded.directions, recorded.seconds / tempo), person.body)
 
@@ -170,7 +174,7 @@ class World:
     def _walk_by(self, rng: np.random.Generator, split: str, identity: int, view: Camera, frames: int) -> Figure:
         """The person on a straight path through the middle of the camera's ground, from either end."""
         person = self.person(split, identity)
-        walk = self.walk_of(split, identity)
+        walk = self.walk_of(split, identity, int(rng.integers(1000)))
         tempo = float(rng.uniform(0.93, 1.07))
         times = np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate) * np.float32(tempo)
         start = float(rng.uniform(0, walk.motion.seconds))

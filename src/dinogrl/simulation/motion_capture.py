@@ -1,0 +1,336 @@
+"""Real walks: ASF/AMC motion capture -> cycles of bone directions on our skeleton.
+
+An ASF file holds a skeleton: each bone's direction and length, and the axes in which its rotations are written. An AMC file holds
+the rotations of every frame. The files are y-up, the subject looks along z, and x is on the left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinogrl.errors import DataError
+from dinogrl.simulation.body import BONES, INDEX, JOINTS, PARENTS, Floats
+from dinogrl.simulation.gait import Motion
+
+Doubles = NDArray[np.float64]
+
+RATE = 120.0
+"""Frames a second of the public recordings; the files do not say."""
+SAMPLES_A_SECOND = 48
+WALKING = (0.5, 2.1)
+"""Metres a second between which somebody walks."""
+INCH = 0.0254
+
+# Where our joints lie on the recorded skeleton: the mean of the ends of these bones.
+ENDS = {
+    "pelvis": ("root",),
+    "waist": ("upperback",),
+    "neck": ("lclavicle", "rclavicle"),
+    "head": ("head",),
+    **{f"{side}_{ours}": (f"{side[0]}{theirs}",)
+       for side in ("left", "right")
+       for ours, theirs in (("hip", "hipjoint"), ("knee", "femur"), ("ankle", "tibia"), ("toe", "toes"),
+                            ("shoulder", "clavicle"), ("elbow", "humerus"), ("wrist", "wrist"), ("hand", "fingers"))},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bone:
+    """``offset`` (3,) from its start to its end at rest, in the file's units; ``axis`` (3,3) the frame of its rotations; ``dof``
+    the names of these in order."""
+
+    offset: Doubles
+    axis: Doubles
+    dof: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """``bones`` by name, parents first; ``parents`` by name ("root" is the start of all); ``scale``: metres of a unit of length."""
+
+    bones: dict[str, Bone]
+    parents: dict[str, str]
+    root_order: tuple[str, ...]
+    scale: float
+    degrees: bool
+
+
+def load_motions(folder: Path) -> tuple[tuple[Motion, ...], ...]:
+    """All walks below a folder, one group a skeleton (a subject): AMC files that lie beside their ASF file.
+
+    Recordings in which nobody walks (standing, running) are left out. Raises :class:`DataError` naming file and line for a broken
+    file, and where no walk is found.
+    """
+    groups = []
+    for asf in sorted(Path(folder).rglob("*.asf")):
+        skeleton = read_asf(asf)
+        walks = []
+        for amc in sorted(asf.parent.glob("*.amc")):
+            if len(list(asf.parent.glob("*.asf"))) > 1 and not amc.stem.startswith(asf.stem):
+                continue
+            walk = walking_part(skeleton, read_amc(amc, skeleton))
+            if walk is not None:
+                walks.append(walk)
+        if walks:
+            groups.append(tuple(walks))
+    if not groups:
+        raise DataError(f"no walk found below {folder}; expected .asf skeletons with .amc recordings of walking beside them")
+    return tuple(groups)
+
+
+def read_asf(path: Path) -> Skeleton:
+    """Read a skeleton. Raises :class:`DataError` naming file and line."""
+    lines = _lines(path)
+    length, degrees = 1.0, True
+    order: tuple[str, ...] = ("TX", "TY", "TZ", "RX", "RY", "RZ")
+    bones: dict[str, Bone] = {}
+    parents: dict[str, str] = {}
+    section, bone = "", dict[str, list[str]]()
+    for number, words in lines:
+        key = words[0].lower()
+        try:
+            if key.startswith(":"):
+                section = key[1:]
+            elif section == "units":
+                length = float(words[1]) if key == "length" else length
+                degrees = words[1].lower().startswith("deg") if key == "angle" else degrees
+            elif section == "root" and key == "order":
+                order = tuple(word.upper() for word in words[1:])
+            elif section == "bonedata":
+                if key == "begin":
+                    bone = {}
+                elif key == "end":
+                    bones[bone["name"][0]] = _bone(bone, degrees)
+                else:
+                    bone.setdefault(key, words[1:])
+            elif section == "hierarchy" and key not in {"begin", "end"}:
+                for child in words[1:]:
+                    if child not in bones:
+                        raise DataError(f"{path}, line {number}: the hierarchy names a bone {child!r} that has no data")
+                    parents[child] = words[0]
+        except (ValueError, IndexError, KeyError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{path}, line {number}: cannot read {' '.join(words)!r} in section :{section or '?'} ({error})"
+            ) from error
+    if not bones or not parents:
+        raise DataError(f"{path}: no :bonedata or no :hierarchy; expected an ASF skeleton")
+    return Skeleton(_parents_first(path, bones, parents), parents, order, INCH / length, degrees)
+
+
+def read_amc(path: Path, skeleton: Skeleton) -> dict[str, Doubles]:
+    """Read a recording: bone name -> (F,k) values in the order of the file (angles in radians), "root" among them.
+
+    Raises :class:`DataError` naming file and line.
+    """
+    wanted = {"root": len(skeleton.root_order), **{name: len(bone.dof) for name, bone in skeleton.bones.items() if bone.dof}}
+    frames: list[dict[str, list[float]]] = []
+    number = 0
+    for number, words in _lines(path):
+        if words[0].startswith(":"):
+            continue
+        if len(words) == 1 and words[0].isdigit():
+            _whole_frame(path, number, frames, wanted)
+            frames.append({})
+            continue
+        name = words[0]
+        if name not in wanted:
+            raise DataError(f"{path}, line {number}: bone {name!r} is not in the skeleton, or does not move there")
+        if not frames or name in frames[-1]:
+            raise DataError(
+                f"{path}, line {number}: {name!r} stands {'twice in a frame' if frames else 'before the first frame number'}"
+            )
+        try:
+            values = [float(word) for word in words[1:]]
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {' '.join(words)!r} is not a bone and its numbers") from error
+        if len(values) != wanted[name] or not all(map(math.isfinite, values)):
+            raise DataError(f"{path}, line {number}: {name!r} has {len(values)} values, expected {wanted[name]} finite numbers")
+        frames[-1][name] = values
+    _whole_frame(path, number, frames, wanted)
+    if not frames:
+        raise DataError(f"{path}: no frames; expected an AMC recording")
+    moved = {name: np.array([frame[name] for frame in frames]) for name in wanted}
+    if skeleton.degrees:
+        for name, array in moved.items():
+            turning = [i for i, dof in enumerate(_dofs(skeleton, name)) if dof.lower().startswith("r")]
+            array[:, turning] = np.radians(array[:, turning])
+    return moved
+
+
+def bone_ends(skeleton: Skeleton, moved: dict[str, Doubles]) -> dict[str, Doubles]:
+    """Forward kinematics: (F,3) metres of the end of every bone in the file's axes; "root" is the root's own position.
+
+    A bone turns by its parent's rotation, then by its own, which is written in its own axes: R = R_parent A M A^-1.
+    """
+    order = skeleton.root_order
+    shift = np.stack([moved["root"][:, order.index(name)] for name in ("TX", "TY", "TZ")], axis=1) * skeleton.scale
+    turns = {"root": _rotation(moved["root"], order)}
+    ends = {"root": shift}
+    for name, bone in skeleton.bones.items():
+        parent = skeleton.parents[name]
+        own = _rotation(moved[name], bone.dof) if bone.dof else np.eye(3)
+        turns[name] = turns[parent] @ bone.axis @ own @ bone.axis.T
+        ends[name] = ends[parent] + turns[name] @ (bone.offset * skeleton.scale)
+    return ends
+
+
+def our_joints(ends: dict[str, Doubles]) -> Doubles:
+    """(F,J,3) our joints on the recorded skeleton, in our axes: x and y on the ground, z up.
+
+    Raises :class:`DataError` for a skeleton with other bones.
+    """
+    missing = sorted({name for names in ENDS.values() for name in names} - set(ends))
+    if missing:
+        raise DataError(f"the skeleton has no bones {', '.join(missing)}; expected the bone names of the CMU recordings")
+    joints = np.stack([np.mean([ends[name] for name in ENDS[joint]], axis=0) for joint in JOINTS], axis=1)
+    return joints[..., [2, 0, 1]]
+
+
+def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float = RATE) -> Motion | None:
+    """The walk in a recording, turned to face +x and closed to a loop of whole gait cycles; None where nobody walks that far."""
+    joints = our_joints(bone_ends(skeleton, moved))
+    velocity = _smooth(np.gradient(joints[:, INDEX["pelvis"], :2], axis=0) * rate, rate)
+    speed = np.linalg.norm(velocity, axis=1)
+    first, last = _longest((speed > WALKING[0]) & (speed < WALKING[1]))
+    if last - first < 1.2 * rate:
+        return None
+    joints, heading = joints[first:last], np.arctan2(velocity[first:last, 1], velocity[first:last, 0])
+    directions = np.zeros_like(joints)
+    for bone in BONES:
+        directions[:, bone] = joints[:, bone] - joints[:, PARENTS[bone]]
+    sine, cosine = np.sin(-heading)[:, None], np.cos(-heading)[:, None]
+    ahead = cosine * directions[..., 0] - sine * directions[..., 1]
+    aside = sine * directions[..., 0] + cosine * directions[..., 1]
+    directions = np.stack([ahead, aside, directions[..., 2]], axis=-1)
+    directions[:, 1:] /= np.maximum(np.linalg.norm(directions[:, 1:], axis=2, keepdims=True), 1e-9)
+    loop = _best_loop(directions, rate)
+    if loop is None:
+        return None
+    closed = _close(directions[loop[0] : loop[1] + 1])
+    seconds = (loop[1] - loop[0]) / rate
+    return Motion(_resample(closed, max(round(seconds * SAMPLES_A_SECOND), 16)), seconds)
+
+
+def _best_loop(directions: Doubles, rate: float) -> tuple[int, int] | None:
+    """First and last frame of the loop whose ends are most alike: whole cycles, since the legs must be in the same place."""
+    frames, shortest = len(directions), round(0.8 * rate)
+    if frames <= shortest + 2:
+        return None
+    legs = directions[:, [INDEX[f"{side}_{name}"] for side in ("left", "right") for name in ("knee", "ankle", "elbow")]]
+    pose = np.concatenate([legs, np.gradient(legs, axis=0) * rate * 0.1], axis=1).reshape(frames, -1)
+    step = max(round(rate / 40), 1)
+    starts, ends = np.arange(0, frames - shortest, step), np.arange(shortest, frames, step)
+    gap = np.linalg.norm(pose[starts][:, None] - pose[ends][None], axis=2)
+    length = ends[None] - starts[:, None]
+    gap = np.where((length >= shortest) & (length <= 4.5 * rate), gap - 0.1 * np.minimum(length / rate, 3), np.inf)
+    start, end = np.unravel_index(int(np.argmin(gap)), gap.shape)
+    return (int(starts[start]), int(ends[end])) if np.isfinite(gap[start, end]) else None
+
+
+def _close(directions: Doubles) -> Doubles:
+    """Bend the last fifth so that the last pose is the first; the last frame, now a repeat, is dropped."""
+    frames = len(directions)
+    ramp = np.clip((np.arange(frames) / (frames - 1) - 0.8) / 0.2, 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    closed = directions + ramp[:, None, None] * (directions[0] - directions[-1])
+    return closed[:-1] / np.maximum(np.linalg.norm(closed[:-1], axis=2, keepdims=True), 1e-9)
+
+
+def _resample(closed: Doubles, samples: int) -> Floats:
+    """``samples`` poses of a loop, linear between the recorded ones."""
+    frames = len(closed)
+    position = np.arange(samples) * frames / samples
+    low = position.astype(int)
+    part = (position - low)[:, None, None]
+    mixed = closed[low] * (1 - part) + closed[(low + 1) % frames] * part
+    return np.asarray(mixed / np.maximum(np.linalg.norm(mixed, axis=2, keepdims=True), 1e-9), np.float32)
+
+
+def _smooth(values: Doubles, width: float) -> Doubles:
+    """Mean over a sliding window of about ``width`` frames, the ends repeated."""
+    half = min(round(width / 2), len(values) - 1)
+    padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
+    sums = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), padded]), axis=0)
+    return np.asarray((sums[2 * half + 1 :] - sums[: -2 * half - 1]) / (2 * half + 1))
+
+
+def _longest(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    """Start and end (exclusive) of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    runs = [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2])]
+    return max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
+
+
+def _rotation(values: Doubles, order: Sequence[str]) -> Doubles:
+    """(F,3,3) rotations from angles in radians: about x first, then y, then z (each about the fixed axes)."""
+    turn = np.broadcast_to(np.eye(3), (len(values), 3, 3))
+    for column, name in enumerate(order):
+        if name.lower().startswith("r"):
+            turn = _about(name[1].lower(), values[:, column]) @ turn
+    return turn
+
+
+def _about(axis: str, angle: Doubles) -> Doubles:
+    """(F,3,3) rotations about x, y or z."""
+    sine, cosine, one, zero = np.sin(angle), np.cos(angle), np.ones_like(angle), np.zeros_like(angle)
+    rows = {
+        "x": ((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine)),
+        "y": ((cosine, zero, sine), (zero, one, zero), (-sine, zero, cosine)),
+        "z": ((cosine, -sine, zero), (sine, cosine, zero), (zero, zero, one)),
+    }[axis]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _bone(facts: dict[str, list[str]], degrees: bool) -> Bone:
+    direction = np.array([float(word) for word in facts["direction"][:3]])
+    norm = float(np.linalg.norm(direction))
+    if len(direction) != 3 or not norm > 0:
+        raise ValueError("direction is not three numbers")
+    angles = np.array([[float(word) for word in facts["axis"][:3]]])
+    order = [f"r{letter}" for letter in facts["axis"][3]] if len(facts["axis"]) > 3 else ["rx", "ry", "rz"]
+    axis = _rotation(np.radians(angles) if degrees else angles, order)[0]
+    return Bone(direction / norm * float(facts["length"][0]), axis, tuple(facts.get("dof", ())))
+
+
+def _dofs(skeleton: Skeleton, name: str) -> tuple[str, ...]:
+    return skeleton.root_order if name == "root" else skeleton.bones[name].dof
+
+
+def _parents_first(path: Path, bones: dict[str, Bone], parents: dict[str, str]) -> dict[str, Bone]:
+    ordered: dict[str, Bone] = {}
+    waiting = [name for name in bones if name in parents]
+    while waiting:
+        ready = [name for name in waiting if parents[name] == "root" or parents[name] in ordered]
+        if not ready:
+            raise DataError(f"{path}: the hierarchy does not lead from these bones to the root: {', '.join(waiting)}")
+        ordered.update({name: bones[name] for name in ready})
+        waiting = [name for name in waiting if name not in ordered]
+    return ordered
+
+
+def _whole_frame(path: Path, number: int, frames: list[dict[str, list[float]]], wanted: dict[str, int]) -> None:
+    if frames and len(frames[-1]) < len(wanted):
+        missing = sorted(set(wanted) - set(frames[-1]))
+        raise DataError(
+            f"{path}, before line {number + 1}: frame {len(frames)} lacks {', '.join(missing[:5])}; the file may be cut off"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Numbered lines as words, without blank lines and comments."""
+    try:
+        text = path.read_text(encoding="latin-1")
+    except OSError as error:
+        raise DataError(f"cannot read motion capture {path}: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if words:
+            yield number, words
