@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to both recipes.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the world and of the runs.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw the world.")] = 2,
@@ -42,7 +42,7 @@ def demo(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, each with its metrics.json.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, each with its metrics.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "DinoGRL",
 ) -> None:

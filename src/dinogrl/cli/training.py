@@ -26,7 +26,7 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe (see: dinogrl recipes) or path of a YAML file.")
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in training.epochs=3.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, as in training.epochs=3.")
     ] = None,
     *,
     data: Annotated[Path, typer.Option(metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")],
