@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.screen import note, progress, say
+from dinogrl.cli.screen import progress, say
+from dinogrl.errors import DataError, DinogrlError
+
+if TYPE_CHECKING:
+    from dinogrl.data.checks import CheckReport
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,12 +27,16 @@ def add_to(app: typer.Typer) -> None:
 def simulate(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must be new or empty.")],
     layout: Annotated[str, typer.Option(help="On-disk layout: hitsz-vcm, buptcampus or folder.")] = "hitsz-vcm",
-    identities: Annotated[int, typer.Option(min=2, help="People, half of them for training.")] = 40,
+    identities: Annotated[int, typer.Option(min=2, help="People, for training and test.")] = 40,
+    test_identities: Annotated[int | None, typer.Option(min=1, help="Those of them for the test; half where not given.")] = None,
     cameras: Annotated[int, typer.Option(min=2, help="Cameras.")] = 4,
-    tracklets: Annotated[int, typer.Option(min=1, help="Walks a person and camera, in each modality.")] = 2,
-    frames: Annotated[int, typer.Option(min=2, help="Frames a tracklet.")] = 24,
+    tracklets: Annotated[int, typer.Option(min=1, help="Walks of a person past a camera, in each modality.")] = 2,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a tracklet.")] = 24,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of a frame in pixels.")] = "256x128",
+    occlusion: Annotated[float, typer.Option(min=0, max=1, help="Share of tracklets in which something comes between.")] = 0.3,
+    silhouettes: Annotated[bool, typer.Option(help="Write the true silhouettes beside the frames.")] = True,
     motion: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of ASF/AMC motion capture to walk by, instead of modelled gait.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of ASF/AMC motion capture to walk by, in place of a model of gait.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same world.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores where not given.")] = None,
@@ -35,21 +45,26 @@ def simulate(
 
     Example: dinogrl simulate worlds/one --layout hitsz-vcm --identities 40 --seed 1
     """
+    from dinogrl.simulation.simulate import Settings
     from dinogrl.simulation.simulate import simulate as draw
 
-    with progress_bar("simulating") as advance:
-        world = draw(
-            out,
-            layout=layout,
-            identities=identities,
-            cameras=cameras,
-            tracklets=tracklets,
-            frames=frames,
-            motion=motion,
-            seed=seed,
-            workers=workers,
-            on_progress=lambda done, total: advance(done, total, "tracklets"),
-        )
+    height, width = _size(size)
+    settings = Settings(
+        layout=layout,
+        identities=identities,
+        test_identities=test_identities,
+        cameras=cameras,
+        tracklets=tracklets,
+        frames=frames,
+        height=height,
+        width=width,
+        seed=seed,
+        occlusion=occlusion,
+        silhouettes=silhouettes,
+        motion=motion,
+    )
+    with progress() as tell:
+        world = draw(out, settings, workers=workers, on_progress=lambda done, total: tell("simulate", done, total, "tracklets"))
     say(f"[green]{escape(str(world))}[/green]")
     say(f"next: dinogrl check {out}")
 
@@ -57,24 +72,65 @@ def simulate(
 def check(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Root folder of the dataset.")],
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
+    full: Annotated[bool, typer.Option("--full", help="Decode every frame (slow on real datasets), not only its ends.")] = False,
     min_frames: Annotated[int, typer.Option(min=1, help="Shorter HITSZ-VCM tracklets are left out.")] = 12,
-    decode: Annotated[bool, typer.Option(help="Decode every frame, to find truncated ones (slow on real datasets).")] = True,
+    discard_train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training frames to leave out.")] = None,
+    discard_test: Annotated[Path | None, typer.Option(metavar="FILE", help="Test frames to leave out.")] = None,
 ) -> None:
     """Say what is there, what is missing and what is broken; exit code 1 if the dataset is unusable.
 
-    Example: dinogrl check /data/HITSZ-VCM
+    Example: dinogrl check /data/HITSZ-VCM --full
     """
+    if not data.is_dir():
+        raise DataError(
+            f"no dataset at {data}: {'it is a file' if data.exists() else 'there is no such folder'}; give its root folder"
+        )
     from dinogrl.data.checks import check_dataset
 
-    report = check_dataset(data, layout, min_frames=min_frames)
-    table = Table(title=f"{data}: {report.layout}", title_justify="left")
-    table.add_column("what")
-    table.add_column("found", justify="right")
-    for name, count in report.counts.items():
-        table.add_row(str(name), str(count))
-    say(table)
+    with progress() as tell:
+        report = check_dataset(
+            data,
+            layout,
+            full=full,
+            min_frames=min_frames,
+            discard_train=discard_train,
+            discard_test=discard_test,
+            progress=lambda done, total: tell("check", done, total, "frames"),
+        )
+    if report.splits:
+        say(_table(report))
+    for reason, count in report.left_out.items():
+        say(f"left out: {count:,} {escape(reason)}")
+    if report.published:
+        say(escape(report.published))
     for problem in report.problems:
-        note(f"problem: {problem}")
-    say("[green]usable[/green]" if report.usable else "[red]unusable[/red]")
+        say(f"[{COLOURS[problem.severity]}]{problem.severity}[/]: {escape(str(problem))}")
+    tally = report.tally()
+    verdict = "usable" if report.usable else _unusable(report)
+    colour = "green" if report.usable else "red"
+    say(f"[{colour}]{verdict}[/]: " + ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in tally.items()))
     if not report.usable:
         raise typer.Exit(1)
+
+
+def _table(report: CheckReport) -> Table:
+    table = Table(title=f"{report.root}: layout {report.layout}", title_justify="left")
+    table.add_column("split")
+    for name in ("identities", "tracklets", "images"):
+        table.add_column(name, justify="right")
+    for split, counts in report.splits.items():
+        table.add_row(split, f"{counts.identities or 0:,}", f"{counts.tracklets:,}", f"{counts.images:,}")
+    return table
+
+
+def _unusable(report: CheckReport) -> str:
+    if report.training:
+        return "unusable for evaluation"
+    return "unusable for training" if report.evaluation else "unusable"
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise DinogrlError(f"--size {text!r} cannot be read; give height x width, as in 256x128")
+    return int(height), int(width)

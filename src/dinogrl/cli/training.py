@@ -25,9 +25,7 @@ def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe (see: dinogrl recipes) or path of a YAML file.")
     ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, as in training.epochs=3.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, as in training.epochs=3.")] = None,
     *,
     data: Annotated[Path, typer.Option(metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/RECIPE where not given.")] = None,

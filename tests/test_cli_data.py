@@ -1,0 +1,71 @@
+"""``dinogrl simulate`` and ``dinogrl check``: what they print, what they leave, how they exit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dinogrl.cli import main as cli
+
+SMALL = ["--identities", "4", "--cameras", "2", "--tracklets", "1", "--frames", "13", "--size", "32x16", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "world"
+    assert cli.main(["simulate", str(out), *SMALL]) == 0
+    return out
+
+
+def test_a_simulated_world_is_usable(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(world), "--full"]) == 0
+    shown = capsys.readouterr().out
+    assert "layout hitsz-vcm" in shown and "usable: 0 errors, 0 warnings" in shown
+    assert all(split in shown for split in ("train visible", "train infrared", "query infrared", "gallery visible"))
+
+
+def test_a_broken_frame_makes_it_unusable_and_is_named(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "world"
+    for path in world.rglob("*"):
+        if path.is_file():
+            (copy / path.relative_to(world)).parent.mkdir(parents=True, exist_ok=True)
+            (copy / path.relative_to(world)).write_bytes(path.read_bytes())
+    victim = next(copy.glob("Test/*/*/*/*.jpg"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    assert cli.main(["check", str(copy)]) == 1
+    shown = capsys.readouterr().out
+    assert victim.relative_to(copy).as_posix() in shown and "unusable for evaluation: 1 error," in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["check", "nowhere"], "no such folder"),
+        (["simulate", "new", "--layout", "buptcampsu"], "did you mean 'buptcampus'"),
+        (["simulate", "new", "--size", "256"], "height x width"),
+        (["simulate", "new", "--identities", "4", "--test-identities", "4"], "at least one for training"),
+        (["simulate", "new", "--motion", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert hint in error and len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "nothing was to be written"
+
+
+def test_simulate_overwrites_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path for path in world.rglob("*"))
+    assert cli.main(["simulate", str(world), *SMALL]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert sorted(path for path in world.rglob("*")) == before
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recipes"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("baseline", "dinogrl", "dinogrl_pbmge", "dinogrl_sasgl"))
