@@ -112,7 +112,7 @@ def folder(
 ) -> Path:
     """``levels`` may be empty: identities directly under the root. Frames are called 1, 2, ... 10, ..."""
     for number, level in enumerate(levels or ("",)):
-        shift = {"gallery": 0, "query": 0}.get(level, number)  # query and gallery are the same people
+        shift = min(number, 1)  # query and gallery are the same people
         for person in range(people):
             for camera in ("gate", "yard"):
                 for modality in ("visible", "infrared"):

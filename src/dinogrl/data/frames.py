@@ -8,6 +8,7 @@ one grey level, while OpenCV's plain bilinear, which skips pixels when it shrink
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ Image = NDArray[np.uint8]
 BrokenFrames = Literal["stop", "neighbour"]
 
 _JPEG = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB\x60\x82"
 _ADVICE = "; restore the file, or set data.broken_frames=neighbour to use the frame beside it"
@@ -77,6 +79,35 @@ def _decode_other(content: bytes) -> Image:
     if image is None:
         raise DataError("is no image, or a broken one")
     return np.asarray(image, dtype=np.uint8)
+
+
+def fault(path: str | Path, full: bool = False) -> str | None:
+    """What is wrong with an image file, or None. ``full`` decodes it.
+
+    Otherwise a JPEG or PNG is judged by its first and last bytes, and decoded only where these leave a doubt.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - half a million files; and a pipe must not be opened, reading it would wait for ever
+        if not stat.S_ISREG(status.st_mode):
+            return "is no file"
+        if status.st_size == 0:
+            return "is empty"
+        with open(path, "rb") as file:  # noqa: PTH123
+            if not full:
+                start = file.read(16)
+                file.seek(max(status.st_size - 64, 0))
+                end = file.read().rstrip(b"\0\r\n ")
+                if (start.startswith(_JPEG) and end.endswith(_JPEG_END)) or (start.startswith(_PNG) and end.endswith(_PNG_END)):
+                    return None
+                file.seek(0)
+            decode(file.read())
+    except FileNotFoundError:
+        return "is missing"
+    except DataError as error:
+        return str(error)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        return f"cannot be read ({error})"
+    return None
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:

@@ -30,8 +30,8 @@ class Problems(list[Problem]):
     """Findings in the order in which they were made."""
 
     def add(self, severity: Severity, place: object, message: str) -> None:
-        """Write one down."""
-        self.append(Problem(severity, str(place), message))
+        """Write one down, made fit to print whatever characters a file's name holds."""
+        self.append(Problem(severity, _printable(str(place)), _printable(message)))
 
     def error(self, place: object, message: str) -> None:
         """Training or evaluation cannot use it."""
@@ -45,11 +45,20 @@ class Problems(list[Problem]):
         """Worth knowing."""
         self.add("note", place, message)
 
+    def errors(self) -> list[Problem]:
+        """Those that stop training or evaluation."""
+        return [problem for problem in self if problem.severity == "error"]
+
 
 def stop_at_errors(problems: Problems, root: Path) -> None:
     """Raise :class:`DataError` with the first error among ``problems`` and the number of the others; do nothing without one."""
-    errors = [problem for problem in problems if problem.severity == "error"]
+    errors = problems.errors()
     if not errors:
         return
     others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     raise DataError(f"{errors[0]}{others}; `dinogrl check {root}` lists everything")
+
+
+def _printable(text: str) -> str:
+    """One line of valid text: what cannot be printed is written as an escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

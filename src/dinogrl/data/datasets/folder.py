@@ -2,7 +2,7 @@
 
 The identities may stand under train/ and test/, or under train/, query/ and gallery/. Under test/, and where there is no such
 level, infrared tracklets are the queries and visible ones the gallery. Without a level everything serves training as well: good
-for trying things out, not for reporting a number.
+for trying things out, not for reporting a number. A folder called train, test, query or gallery is a level, never an identity.
 """
 
 from __future__ import annotations
@@ -78,15 +78,9 @@ def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
 
 def _bases(root: Path) -> dict[str, Path]:
     """Level -> folder of identities; ``.`` where there is no level."""
-    levels = {name: root / name for name in _LEVELS if (root / name).is_dir() and not _holds_modalities(root / name)}
+    folders = {entry.name.lower(): Path(entry.path) for entry in _folders(root)}
+    levels = {name: folders[name] for name in _LEVELS if name in folders}
     return levels or {".": root}
-
-
-def _holds_modalities(identity: Path) -> bool:
-    """Is this folder an identity (which somebody called ``test``) and not a level? Then modalities stand two levels down."""
-    return any(
-        modality.name.lower() in MODALITY_FOLDERS for camera in _folders(identity) for modality in _folders(Path(camera.path))
-    )
 
 
 def _folders(path: Path) -> list[os.DirEntry[str]]:
@@ -96,6 +90,16 @@ def _folders(path: Path) -> list[os.DirEntry[str]]:
             return sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: natural_key(e.name))
     except OSError:
         return []
+
+
+def _images(folder: str) -> list[str]:
+    """Names of the images in a folder; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:
+        return []
+    return [name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and name[0] != "."]
 
 
 def _modality_folders(base: Path) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
@@ -110,8 +114,7 @@ def _scan(base: Path, problems: Problems) -> Iterator[Found]:
     for identity, camera, modality in _modality_folders(base):
         for folder in _folders(Path(modality.path)):
             label = f"{identity}/{camera}/{modality.name}/{folder.name}"
-            with os.scandir(folder.path) as entries:
-                names = [e.name for e in entries if e.name[e.name.rfind(".") :].lower() in IMAGE_SUFFIXES and e.name[0] != "."]
+            names = _images(folder.path)
             if not names:
                 problems.warning(folder.path, "no image in this tracklet's folder")
                 continue
@@ -124,5 +127,4 @@ LAYOUT = Layout(
     read=read,
     expects="<identity>/<camera>/<visible|infrared>/<tracklet>/*.jpg, with or without train/ and test/ above",
     published={},
-    shares_identities=True,
 )

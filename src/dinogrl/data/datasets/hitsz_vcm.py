@@ -101,6 +101,7 @@ def _read_split(
             frames = tuple(frame for frame in frames if frame not in skip)
         if len(frames) < max(min_frames, 1):
             short += 1
+            problems.note(row.place, f"{len(frames)} frames, fewer than {min_frames}: left out")
             tracklets.append(None)
             continue
         identity_names.setdefault(row.identity, identity_name)

@@ -25,7 +25,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers that a dataset's authors publish: identities, tracklets and images of one split."""
+    """Size of one split in one modality, as found or as its authors publish it (``identities`` None where they do not)."""
 
     identities: int | None
     tracklets: int
@@ -45,5 +45,3 @@ class Layout:
     read: Callable[[Path, Choices, Problems], Dataset]
     expects: str
     published: dict[str, Counts]
-    shares_identities: bool = False
-    """Training and test may hold the same people without this being a fault."""
