@@ -149,7 +149,7 @@ def _trunk(tailor: _Tailor, point: Points, hips: Axes, chest: Axes, body: Body, 
     spread = 0.86
     left = _between(point["neck"], point["left_shoulder"], spread)
     right = _between(point["neck"], point["right_shoulder"], spread)
-    thick = 1.45 * body.arm + pad
+    thick = 1.3 * body.arm + pad
     for end in (left, right):
         tailor.add(_between(point["neck"], point["waist"], 0.06), end, (thick * 1.1, thick), chest, Part.TORSO, TOP)
 
@@ -190,7 +190,7 @@ def _arm(tailor: _Tailor, point: Points, side: str, chest: Axes, body: Body, out
     pad = outfit.padding * 0.8
     sleeved = min(outfit.sleeves * 2, 1.0)
     middle = 0.82 * body.arm
-    tailor.add(shoulder, _between(shoulder, elbow, sleeved), (1.12 * body.arm + pad, middle + pad), chest, part, TOP)
+    tailor.add(shoulder, _between(shoulder, elbow, sleeved), (1.02 * body.arm + pad, middle + pad), chest, part, TOP)
     if sleeved < 1:
         tailor.add(shoulder, elbow, (body.arm, middle), chest, part, SKIN)
         tailor.add(elbow, wrist, (middle, body.wrist), chest, part, SKIN)

@@ -77,7 +77,7 @@ def plan_hitsz_vcm(settings: Settings) -> Plan:
 BUPT_CAMERAS = ("LS3", "G25", "CQ1", "W4", "TSG1", "TSG2")
 _BUPT_MODALITIES = {Modality.VISIBLE: "RGB", Modality.INFRARED: "IR"}
 AUXILIARY = 5
-"""One training identity in five is seen by a single camera and stands in train_auxiliary.txt."""
+"""One training identity in five is seen by a single camera and stands in train_auxiliary.txt; one at least."""
 
 
 def plan_buptcampus(settings: Settings) -> Plan:
@@ -106,7 +106,7 @@ def plan_buptcampus(settings: Settings) -> Plan:
         spoken = [_BUPT_MODALITIES[m] for m in sighting.modalities]
         lists[kind] += [f"{pid} {m} {camera} {tracklet}" for m in (spoken if kind == "gallery" else ["/".join(spoken)])]
 
-    auxiliary = settings.train // AUXILIARY
+    auxiliary = max(settings.train // AUXILIARY, 1) if settings.train > 1 else 0
     for sighting in cast_together(settings, "train", settings.train):
         if sighting.person < settings.train - auxiliary:
             add(sighting, str(sighting.person + 1), "train")
@@ -122,7 +122,7 @@ def plan_buptcampus(settings: Settings) -> Plan:
         elif sighting.walk == 0:
             one = (BOTH[(sighting.person + 1) % 2],)
             add(Sighting(sighting.split, sighting.person, sighting.camera, sighting.walk, one), pid, "query")
-    whole.texts = {f"{name}.txt": _lines(rows) for name, rows in lists.items()}
+    whole.texts = {f"{name}.txt": _lines(rows) for name, rows in lists.items() if rows}
     whole.texts["data_paths.json"] = json.dumps(paths, indent=1) + "\n"
     return whole
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def read_asf(path: Path) -> Skeleton:
     order: tuple[str, ...] = ("TX", "TY", "TZ", "RX", "RY", "RZ")
     bones: dict[str, Bone] = {}
     parents: dict[str, str] = {}
-    section, bone = "", dict[str, list[str]]()
+    section, bone = "", dict[str, list[Any]]()
     for number, words in lines:
         key = words[0].lower()
         try:
@@ -106,9 +107,11 @@ def read_asf(path: Path) -> Skeleton:
                 if key == "begin":
                     bone = {}
                 elif key == "end":
-                    bones[bone["name"][0]] = _bone(bone, degrees)
+                    read = _bone(bone, degrees)
+                    bones[bone["name"][0]] = read
                 else:
-                    bone.setdefault(key, words[1:])
+                    numbers = words[1:4] if key in {"direction", "length", "axis"} else []
+                    bone[key] = [*map(_number, numbers), *words[1 + len(numbers) :]]
             elif section == "hierarchy" and key not in {"begin", "end"}:
                 for child in words[1:]:
                     if child not in bones:
@@ -137,7 +140,7 @@ def read_amc(path: Path, skeleton: Skeleton) -> dict[str, Doubles]:
         if words[0].startswith(":"):
             continue
         if len(words) == 1 and words[0].isdigit():
-            _whole_frame(path, number, frames, wanted)
+            _whole_frame(path, number - 1, frames, wanted)
             frames.append({})
             continue
         name = words[0]
@@ -289,15 +292,24 @@ def _about(axis: str, angle: Doubles) -> Doubles:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def _bone(facts: dict[str, list[str]], degrees: bool) -> Bone:
-    direction = np.array([float(word) for word in facts["direction"][:3]])
+def _number(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is not finite")
+    return number
+
+
+def _bone(facts: dict[str, list[Any]], degrees: bool) -> Bone:
+    missing = sorted({"name", "direction", "length", "axis"} - set(facts))
+    if missing:
+        raise ValueError(f"the bone has no {', '.join(missing)}")
+    direction, angles = np.array(facts["direction"]), np.array([facts["axis"][:3]])
     norm = float(np.linalg.norm(direction))
-    if len(direction) != 3 or not norm > 0:
-        raise ValueError("direction is not three numbers")
-    angles = np.array([[float(word) for word in facts["axis"][:3]]])
+    if direction.shape != (3,) or angles.shape != (1, 3) or not norm > 0:
+        raise ValueError("direction and axis must be three numbers, and a direction not 0")
     order = [f"r{letter}" for letter in facts["axis"][3]] if len(facts["axis"]) > 3 else ["rx", "ry", "rz"]
     axis = _rotation(np.radians(angles) if degrees else angles, order)[0]
-    return Bone(direction / norm * float(facts["length"][0]), axis, tuple(facts.get("dof", ())))
+    return Bone(direction / norm * facts["length"][0], axis, tuple(facts.get("dof", ())))
 
 
 def _dofs(skeleton: Skeleton, name: str) -> tuple[str, ...]:
@@ -319,9 +331,7 @@ def _parents_first(path: Path, bones: dict[str, Bone], parents: dict[str, str]) 
 def _whole_frame(path: Path, number: int, frames: list[dict[str, list[float]]], wanted: dict[str, int]) -> None:
     if frames and len(frames[-1]) < len(wanted):
         missing = sorted(set(wanted) - set(frames[-1]))
-        raise DataError(
-            f"{path}, before line {number + 1}: frame {len(frames)} lacks {', '.join(missing[:5])}; the file may be cut off"
-        )
+        raise DataError(f"{path}, line {number}: the frame that ends here lacks {', '.join(missing[:5])}; the file may be cut off")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -45,6 +45,8 @@ class Settings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise DinogrlError(f"{name} is {getattr(self, name)}; give {low} or more")
+        if max(self.height, self.width) > 1000:
+            raise DinogrlError(f"frames of {self.height}x{self.width} are larger than the cameras' pictures; give 1000 or less")
         for name, high in (("seen_by", 1.0), ("occlusion", 1.0), ("looseness", 3.0)):
             if not 0 <= getattr(self, name) <= high:
                 raise DinogrlError(f"{name} is {getattr(self, name)}; give a number from 0 to {high:g}")

@@ -136,7 +136,7 @@ class World:
         height: int,
         width: int,
     ) -> list[RenderedTracklet]:
-        assert frames > 0 and height >= 16 and width >= 8, f"cannot draw {frames} frames of {height}x{width}"
+        assert frames > 0 and 16 <= height <= 1000 and 8 <= width <= 1000, f"cannot draw {frames} frames of {height}x{width}"
         rng = self._rng("walk", split, identity, camera, walk)
         view = self.camera(camera)
         figure = self._walk_by(rng, split, identity, view, frames)
