@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dinogrl.models import weights
+from dinogrl.models import pretrained
 from dinogrl.models.backbones.dinov2 import CONFIGS, FrozenDinov2, config_of_shape, read_config
 from dinogrl.models.backbones.resnet import Layers, Stem
 from dinogrl.models.dinogrl import DinoGRL, Head
@@ -56,7 +56,7 @@ def _appearance(recipe: schema.Appearance, start_weights: bool) -> AppearanceStr
     visible, infrared = (Stem(recipe.width, recipe.stem_relu) for _ in range(2))
     layers = Layers(recipe.width, recipe.depths, recipe.non_local)
     if recipe.weights and start_weights:
-        weights.load_resnet(recipe.weights, stems=[visible, infrared], layers=layers)
+        pretrained.load_resnet(recipe.weights, stems=[visible, infrared], layers=layers)
     return AppearanceStream(visible, infrared, layers)
 
 
@@ -67,7 +67,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
     names = [] if plain else [name for name in makers if name in recipe.priors]
     mask = MaskEncoder(prior.width, recipe.mask_dropout)
     if start_weights and recipe.mask_start not in {"components", "random"}:
-        weights.load_mask_branch(recipe.mask_start, mask)
+        pretrained.load_mask_branch(recipe.mask_start, mask)
     priors: dict[str, nn.Module] = {name: makers[name](prior.width * len(prior.blocks), recipe.channels) for name in names}
     if plain:
         encoders = {"silhouette": MapEncoder(1, recipe.embed)}
@@ -75,7 +75,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         encoders = {name: MapEncoder(recipe.channels, recipe.embed) for name in names}
     layers = Layers(recipe.width, recipe.depths, in_channels=recipe.embed)
     if recipe.weights and start_weights:
-        weights.load_resnet(recipe.weights, stems=[], layers=layers)
+        pretrained.load_resnet(recipe.weights, stems=[], layers=layers)
     return GaitStream(
         prior=prior,
         mask=mask,
@@ -89,11 +89,12 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         joint=recipe.joint,
         joint_priors=recipe.joint_priors,
         drop_prior=recipe.drop_prior,
+        start_from_data=recipe.mask_start == "components",
     )
 
 
 def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenDinov2:
-    source = weights.prior_source(recipe) if start_weights else None
+    source = pretrained.prior_source(recipe) if start_weights else None
     if recipe.shape is not None:
         config = config_of_shape(**recipe.shape.model_dump())
     elif source is not None and source.is_dir():
@@ -109,7 +110,7 @@ def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenDinov2:
         awaiting=not recipe.random_init,
     )
     if source is not None:
-        weights.load_prior(prior, source)
+        pretrained.load_prior(prior, source)
     return prior
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dinogrl.models.heads import BNNeck, PartLinear
 from dinogrl.models.pooling import horizontal_stripes
+from dinogrl.models.precision import full
 from dinogrl.models.streams.appearance import AppearanceStream, route
 from dinogrl.models.streams.gait import GaitStream
 from dinogrl.records import ModelOutput
@@ -67,13 +68,13 @@ class DinoGRL(nn.Module):
         assert frames.ndim == 5 and frames.shape[2] == 3, f"frames must be (B,T,3,H,W), got {tuple(frames.shape)}"
         assert modality.shape == frames.shape[:1], f"modality must be ({len(frames)},), got {tuple(modality.shape)}"
         seen = self.appearance(frames, route(modality))
-        appearance: Tensor = self.appearance_parts(horizontal_stripes(seen, self.stripes)).float()
+        appearance: Tensor = full(self.appearance_parts(horizontal_stripes(seen, self.stripes)))
         if self.gait is None:
             logits = self.appearance_neck(appearance) if self.training else None
             return ModelOutput(appearance, 0, logits, None, self.supervised, self.embedded)
         assert self.gait_parts is not None and self.gait_neck is not None
         walked, maps = self.gait(frames)
-        gait: Tensor = self.gait_parts(horizontal_stripes(walked, self.stripes)).float()
+        gait: Tensor = full(self.gait_parts(horizontal_stripes(walked, self.stripes)))
         if self.enhancement is not None:
             gait_enhanced, appearance_enhanced = self.enhancement(gait, appearance)
             gait = torch.cat([gait, gait_enhanced], dim=1)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinogrl.models.precision import full
+
 
 def set_pooling(maps: Tensor, frames: int) -> Tensor:
     """Maximum over time, blind to the order and the number of frames. (B*T,C,h,w) -> (B,C,h,w)"""
@@ -19,7 +21,7 @@ def horizontal_stripes(maps: Tensor, stripes: Sequence[int]) -> Tensor:
 
     The parts of one granularity stand together, top first. A height that the number does not divide gives stripes that share rows.
     """
-    columns = maps.float() if maps.dtype == torch.bfloat16 else maps
-    mean, peak = columns.mean(dim=3), columns.amax(dim=3)  # (B,C,h)
+    rows = full(maps)
+    mean, peak = rows.mean(dim=3), rows.amax(dim=3)  # (B,C,h)
     pooled = [F.adaptive_avg_pool1d(mean, n) + F.adaptive_max_pool1d(peak, n) for n in stripes]
     return torch.cat(pooled, dim=2).transpose(1, 2)

@@ -64,6 +64,7 @@ class GaitStream(nn.Module):
         joint: bool = True,
         joint_priors: bool = True,
         drop_prior: float = 0.0,
+        start_from_data: bool = True,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -78,6 +79,7 @@ class GaitStream(nn.Module):
         self.joint = joint
         self.joint_priors = joint_priors
         self.drop_prior = drop_prior
+        self.start_from_data = start_from_data
         self.choose_drops = drop_at_random
 
     @property
@@ -107,8 +109,12 @@ class GaitStream(nn.Module):
         return set_pooling(self.layers(enriched), times), maps
 
     def start_silhouette(self, frames: Tensor) -> None:
-        """Set E_m from frames (B,T,3,H,W), so that its silhouettes show the person before any training."""
-        start_mask(self.mask, self.prior(frames.flatten(0, 1)).last)
+        """Set E_m from frames (B,T,3,H,W), so that its silhouettes show the person before any training.
+
+        Nothing happens where the recipe wants another start.
+        """
+        if self.start_from_data:
+            start_mask(self.mask, self.prior(frames.flatten(0, 1)).last)
 
     def _priors(self, tokens: Tensor, person: Tensor) -> dict[str, Tensor]:
         """name -> (N,h,w,C)"""

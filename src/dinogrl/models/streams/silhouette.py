@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.precision import full
+
 
 def finer(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear interpolation. (N,h0,w0,C) -> (N,h,w,C)"""
@@ -34,24 +36,23 @@ class RowNorm(nn.BatchNorm1d):
         if not self.training or chosen is None:
             flat = rows.reshape(-1, rows.shape[-1])
             return super().forward(flat).view(rows.shape)
-        weight = chosen.reshape(-1, 1).to(torch.float32)
-        flat = rows.reshape(-1, rows.shape[-1]).float()
+        flat = full(rows.reshape(-1, rows.shape[-1]))
+        weight = chosen.reshape(-1, 1).to(flat.dtype)
         count = weight.sum().clamp_min(1)
         mean = (weight * flat).sum(0) / count
         variance = (weight * (flat - mean).square()).sum(0) / count
         self.remember(mean.detach(), variance.detach(), count)
         return ((flat - mean) * torch.rsqrt(variance + self.eps)).view(rows.shape).to(rows.dtype)
 
-    def coarse(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        """Normalise frozen ``tokens`` (N,h0,w0,C) by the statistics that their interpolation to ``size`` has."""
+    def then(self, linear: nn.Linear, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
+        """``linear`` of the normalised frozen ``tokens`` (N,h0,w0,C), with the statistics of their interpolation to ``size``."""
         if self.training:
             mean, variance, count = _fine_statistics(tokens, size, chosen)
             self.remember(mean, variance, count)
         else:
             assert self.running_mean is not None and self.running_var is not None
             mean, variance = self.running_mean, self.running_var
-        scale = torch.rsqrt(variance + self.eps)
-        return (tokens * scale.to(tokens.dtype)) - (mean * scale).to(tokens.dtype)
+        return F.linear(tokens - mean.to(tokens.dtype), linear.weight * torch.rsqrt(variance + self.eps), linear.bias)
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
@@ -67,14 +68,14 @@ class RowNorm(nn.BatchNorm1d):
 def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance (C,) and number of the (marked) rows of the interpolated tokens."""
     channels = tokens.shape[3]
-    centre = tokens.flatten(0, 2).float().mean(0)  # close to the mean: squares around it keep their digits
+    centre = full(tokens.flatten(0, 2)).mean(0)  # close to the mean: squares around it keep their digits
     total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
-    count = torch.zeros((), device=tokens.device)
+    count = torch.zeros_like(centre[0])
     at_once = max(1, 2**23 // (size[0] * size[1] * channels))
     marks = chosen.split(at_once) if chosen is not None else [None] * len(tokens.split(at_once))
     for some, mark in zip(tokens.split(at_once), marks, strict=True):
-        fine = finer(some.float() - centre, size).flatten(0, 2)
-        weight = torch.ones(len(fine), device=fine.device) if mark is None else mark.flatten().to(fine.dtype)
+        fine = finer(full(some) - centre, size).flatten(0, 2)
+        weight = torch.ones_like(fine[:, 0]) if mark is None else mark.flatten().to(fine.dtype)
         total += weight @ fine
         squares += weight @ fine.square()
         count += weight.sum()
@@ -99,8 +100,8 @@ class MaskEncoder(nn.Module):
             # every fine pixel drops its own channels, so this cannot be done on the coarse tokens
             logits = self.encode(self.norm(F.dropout(finer(tokens, size), self.dropout)))
         else:
-            logits = finer(self.encode(self.norm.coarse(tokens, size)), size)
-        return logits.float().softmax(dim=3)
+            logits = finer(self.norm.then(self.encode, tokens, size), size)
+        return full(logits).softmax(dim=3)
 
     def reconstruct(self, probabilities: Tensor) -> Tensor:
         """(N,h,w,2) -> (N,h,w,D)"""
@@ -119,8 +120,8 @@ class GaitPrior(nn.Module):
         self.assign = nn.Linear(width // 2, channels)
 
     def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        hidden = finer(self.reduce(self.norm.coarse(tokens, size, chosen)), size)
-        return torch.as_tensor(self.assign(F.gelu(self.inner_norm(hidden, chosen)))).float().softmax(dim=3)
+        hidden = finer(self.norm.then(self.reduce, tokens, size, chosen), size)
+        return full(self.assign(F.gelu(self.inner_norm(hidden, chosen)))).softmax(dim=3)
 
 
 class AppearancePrior(nn.Module):
@@ -133,8 +134,8 @@ class AppearancePrior(nn.Module):
         self.out_norm = RowNorm(channels)
 
     def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        rows = finer(self.reduce(self.norm.coarse(tokens, size, chosen)), size)
-        return self.out_norm(rows, chosen).float().sigmoid()
+        rows = finer(self.norm.then(self.reduce, tokens, size, chosen), size)
+        return full(self.out_norm(rows, chosen)).sigmoid()
 
 
 def centred_channel(probabilities: Tensor) -> Tensor:
