@@ -113,8 +113,8 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
             ),
             Protocol(
                 "buptcampus-legacy",
-                "BUPTCampus as its authors' code scores it, and as most tables report it: no camera is struck out; of both lists the"
-                " visible tracklets of the last incomplete batch of 64 are missing (1,048 queries, 4,790 gallery tracklets).",
+                "BUPTCampus as its authors' code scores it, and as most tables report it: no camera is struck out; the"
+                " last visible tracklets (count mod 64) of both lists are left out (1,048 queries, 4,790 gallery tracklets).",
                 lists="by_modality",
                 drop_same_camera=False,
                 sampling="uniform",

@@ -53,7 +53,7 @@ class Metrics(BaseModel):
     versions: dict[str, str] = {}
     distance: str = "mean_part"
     selection: str | dict[str, Any] = "last"
-    """How the weights were chosen: the last epoch's, or by held-out training identities, never by the test set; or all such facts."""
+    """How the weights were chosen (last epoch, or held-out training identities; never the test set), or more such facts."""
     fingerprint: str = ""
     """Of the model's weights."""
     options: dict[str, Option] = {}

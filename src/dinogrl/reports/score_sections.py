@@ -1,0 +1,186 @@
+"""Sections of numbers: the headline, the scores with their intervals, camera pairs, what was trained, the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dinogrl.evaluation.evaluate import camera_pairs
+from dinogrl.evaluation.protocols import PROTOCOLS
+from dinogrl.evaluation.results import DirectionMetrics
+from dinogrl.reports.html import fold_out, table, text
+from dinogrl.reports.run_folder import Run
+
+COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}
+DIRECTIONS = {
+    "infrared_to_visible": ("Night asks, day answers", "infrared query, visible gallery"),
+    "visible_to_infrared": ("Day asks, night answers", "visible query, infrared gallery"),
+}
+
+
+def direction_title(name: str) -> tuple[str, str]:
+    """What a direction is called on the page, and in plain terms."""
+    return DIRECTIONS.get(name, (name.replace("_", " ").capitalize(), ""))
+
+
+def shared_directions(runs: Sequence[Run]) -> list[str]:
+    """Directions that every run was scored in, in the first run's order."""
+    return [name for name in runs[0].metrics.directions if all(name in run.metrics.directions for run in runs)]
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """A card a direction: rank-1 and mAP of each run as bars, and what the last run gains on the first."""
+    return f'<div class="cards">{"".join(_card(runs, name) for name in shared_directions(runs))}</div>'
+
+
+def _card(runs: Sequence[Run], direction: str) -> str:
+    title, plain = direction_title(direction)
+    measures = "".join(_measure(runs, direction, key) for key in ("rank1", "mAP"))
+    gain = _gain(runs, direction) if len(runs) > 1 else ""
+    return f'<article class="card"><h3>{title}</h3><p class="plain">{plain}</p>{measures}{gain}</article>'
+
+
+def _measure(runs: Sequence[Run], direction: str, key: str) -> str:
+    bars = [_bar(i, run.name, getattr(run.metrics.directions[direction], key)) for i, run in enumerate(runs)]
+    return f'<div class="measure"><h4>{COLUMNS[key]}</h4>{"".join(bars)}</div>'
+
+
+def _gain(runs: Sequence[Run], direction: str) -> str:
+    first, last = (run.metrics.directions[direction] for run in (runs[0], runs[-1]))
+    points = " · ".join(f"{100 * (getattr(last, key) - getattr(first, key)):+.1f} {COLUMNS[key]}" for key in ("rank1", "mAP"))
+    return f'<p class="gain"><strong>{points}</strong> <span>{text(runs[-1].name)} against {text(runs[0].name)}</span></p>'
+
+
+def _bar(index: int, name: str, rate: float) -> str:
+    percent = 100 * rate
+    return (
+        f'<div class="bar"><span class="name">{text(name)}</span><span class="track"><span class="fill run-{index % 6}"'
+        f' style="width:{percent:.2f}%"></span></span><span class="value">{percent:.1f}<small> %</small></span></div>'
+    )
+
+
+def score_tables(runs: Sequence[Run]) -> str:
+    """A table a direction: every run, its 95 % intervals, chance, and the difference."""
+    return "".join(_score_table(runs, name) for name in shared_directions(runs))
+
+
+def _score_table(runs: Sequence[Run], direction: str) -> str:
+    scores = [run.metrics.directions[direction] for run in runs]
+    rows = [
+        [_run_label(i, run.name), *(_rate(s, key) for key in COLUMNS)] for i, (run, s) in enumerate(zip(runs, scores, strict=True))
+    ]
+    if len(runs) > 1:
+        rows.append(["difference", *(_difference(getattr(scores[-1], key) - getattr(scores[0], key)) for key in COLUMNS)])
+    chance = _chance(runs[-1], direction)
+    if chance is not None:
+        rows.append(["by chance", f"{100 * chance:.1f}", *[""] * (len(COLUMNS) - 1)])
+    last = scores[-1]
+    counts = f"{last.queries:,} queries of {last.identities:,} people, {last.gallery:,} gallery tracklets"
+    skipped = f"; {last.skipped:,} queries without a match left out" if last.skipped else ""
+    title, plain = direction_title(direction)
+    return table(["%", *COLUMNS.values()], rows, title, f"{plain}: {counts}{skipped}", kind="numbers")
+
+
+def _run_label(index: int, name: str) -> str:
+    return f'<span class="dot run-{index % 6}"></span>{text(name)}'
+
+
+def _rate(scores: DirectionMetrics, key: str) -> str:
+    value = f"{100 * getattr(scores, key):.1f}"
+    if key not in scores.confidence:
+        return value
+    low, high = scores.confidence[key]
+    return f"{value}<small>{100 * low:.1f}–{100 * high:.1f}</small>"
+
+
+def _difference(change: float) -> str:
+    kind = "better" if change > 0 else "worse" if change < 0 else ""
+    return f'<span class="{kind}">{100 * change:+.1f}</span>'
+
+
+def _chance(run: Run, direction: str) -> float | None:
+    """Rank-1 of a gallery in random order."""
+    if run.evaluation is None or direction not in run.evaluation.directions:
+        return None
+    outcome = run.evaluation.directions[direction]
+    valid = outcome.queries.valid
+    return float(outcome.queries.matches[valid].mean() / len(outcome.gallery)) if valid.any() else None
+
+
+def camera_tables(run: Run) -> str:
+    """Rank-1 from each camera to each other one, of one run, shaded."""
+    if run.evaluation is None:
+        return ""
+    tables = []
+    for name, outcome in run.evaluation.directions.items():
+        pairs = camera_pairs(outcome, run.evaluation.protocol, run.evaluation.distance)
+        if not pairs:
+            continue
+        asking, searched = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
+        rows = [
+            [f"cam {a}", *(_shade(pairs[a, b].rank(1), pairs[a, b].queries) if (a, b) in pairs else "" for b in searched)]
+            for a in asking
+        ]
+        title, plain = direction_title(name)
+        tables.append(table(["query \\ gallery", *(f"cam {b}" for b in searched)], rows, title, plain, kind="heat"))
+    return f'<div class="pairs">{"".join(tables)}</div>' if tables else ""
+
+
+def _shade(rate: float, queries: int) -> str:
+    return f'<span class="cell" style="--rate:{100 * rate:.0f}%" title="{queries} queries">{100 * rate:.0f}</span>'
+
+
+def facts(runs: Sequence[Run]) -> str:
+    """What each run was trained and scored on."""
+    rows = [
+        ["dataset", *(text(run.metrics.dataset) for run in runs)],
+        ["protocol", *(text(run.metrics.protocol) for run in runs)],
+        ["frames a clip", *(str(run.metrics.frames_per_clip) for run in runs)],
+        ["distance", *(text(run.metrics.distance.replace("_", " ")) for run in runs)],
+        ["weights chosen by", *(text(_selection(run)) for run in runs)],
+        ["training steps", *(f"{len(run.log['step']):,}" if "step" in run.log else "not logged" for run in runs)],
+        ["training time", *(_duration(run) for run in runs)],
+        ["embedding", *(_embedding(run) for run in runs)],
+        ["model", *(f"<code>{text(run.metrics.fingerprint or 'unknown')}</code>" for run in runs)],
+        *([option, *(text(run.metrics.options.get(option, "no")) for run in runs)] for option in _options(runs)),
+    ]
+    names = [_run_label(i, run.name) for i, run in enumerate(runs)]
+    protocols = dict.fromkeys(run.metrics.protocol for run in runs)
+    summaries = "".join(f"<p><b>{text(name)}</b>. {text(PROTOCOLS[name].summary)}</p>" for name in protocols if name in PROTOCOLS)
+    return table(["", *names], rows, "Runs", kind="facts") + summaries
+
+
+def _options(runs: Sequence[Run]) -> list[str]:
+    return sorted({option for run in runs for option in run.metrics.options})
+
+
+def _selection(run: Run) -> str:
+    chosen = run.metrics.selection
+    words = {"last": "last epoch", "holdout": "held-out training identities"}
+    if isinstance(chosen, str):
+        return words.get(chosen, chosen)
+    name = str(chosen.get("selection", "see metrics.json"))
+    epoch = f", epoch {chosen['epoch']}" if "epoch" in chosen else ""
+    return words.get(name, name) + epoch
+
+
+def _duration(run: Run) -> str:
+    seconds = float(run.log["seconds"].sum()) if "seconds" in run.log else 0.0
+    if not seconds:
+        return "not logged"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _embedding(run: Run) -> str:
+    if run.evaluation is None:
+        return "not stored"
+    _, parts, width = next(iter(run.evaluation.directions.values())).query.parts.shape
+    return f"{parts} parts of {width}"
+
+
+def settings(runs: Sequence[Run]) -> str:
+    """Resolved recipes and versions, folded."""
+    recipes = "".join(fold_out(f"Recipe: {run.name}", f"<pre>{text(run.recipe)}</pre>") for run in runs if run.recipe)
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics.versions))
+    rows = [[text(name), *(text(run.metrics.versions.get(name, "")) for run in runs)] for name in names]
+    versions = fold_out("Versions", table(["", *(text(run.name) for run in runs)], rows, "Software", kind="facts")) if rows else ""
+    return recipes + versions

@@ -1,0 +1,186 @@
+"""The page: everything in it, nothing fetched from outside, whole when parts of a run are missing."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinogrl.errors import DataError
+from dinogrl.reports import figures, pictures
+from dinogrl.reports.page import write_page
+from dinogrl.reports.run_folder import read_run
+from report_runs import make_frames, make_run
+
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Checks that elements are closed in order, and keeps what the tests ask for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.drawings: list[dict[str, str | None]] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data", "action", "poster"}]
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        if tag == "img":
+            self.images.append(values)
+        if tag == "svg":
+            self.drawings.append(values)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    frames = make_frames(root / "frames")
+    return [make_run(root / "baseline", "baseline", 2.6, frames, False), make_run(root / "dinogrl", "dinogrl", 1.9, frames, True)]
+
+
+@pytest.fixture(scope="module")
+def page(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = write_page(tmp_path_factory.mktemp("out") / "report.html", folders, "By day & by night")
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def test_nothing_is_fetched(page: str, read: Reader) -> None:
+    assert read.addresses and all(a.startswith(("#", "data:")) for a in read.addresses), "only places in the page, and data in it"
+    assert "@import" not in page and "<script" not in page
+    assert not [a for a in re.findall(r"url\(([^)]*)\)", page) if not a.strip("'\"").startswith(("#", "data:"))]
+    assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert len(page) < 6e6
+
+
+def test_it_says_everything(read: Reader, folders: list[Path]) -> None:
+    words = ("By day & by night", "Rank-1", "mINP", "difference", "by chance", "hitsz-vcm", "gait prior", "Hardest queries")
+    assert all(word in read.text for word in (*words, "learning_rate: 0.00035", "torch", "48 queries of 12 people"))
+    first, last = (read_run(folder).metrics.directions["infrared_to_visible"] for folder in folders)
+    for rate in (first.rank1, last.rank1, last.mAP):
+        assert f"{100 * rate:.1f}" in read.text
+    assert f"{100 * (last.rank1 - first.rank1):+.1f}" in read.text
+    anchors = {a[1:] for a in read.addresses if a.startswith("#")}
+    assert anchors <= set(read.ids) and {"scores", "strips", "silhouettes", "distances", "losses", "cameras", "settings"} <= anchors
+
+
+def test_it_can_be_read_out(read: Reader) -> None:
+    assert len(read.images) > 100 and all(image.get("alt") for image in read.images)
+    assert len(read.drawings) >= 10 and all(d.get("role") == "img" and d.get("aria-label") for d in read.drawings)
+    assert len(set(read.ids)) == len(read.ids)
+    assert any("the same person" in str(image["alt"]) for image in read.images)
+    assert any("another person" in str(image["alt"]) for image in read.images)
+
+
+def test_charts_take_the_colours_of_the_theme(page: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert all("currentColor" in drawing for drawing in drawings)
+    for drawing in drawings:
+        assert not re.findall(r"(?:fill|stroke): #(?:000000|1c2330)", drawing, flags=re.IGNORECASE), (
+            "black would vanish in the dark"
+        )
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_run_with_scores_alone_makes_a_page(folders: list[Path], tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
+    text = write_page(tmp_path / "report.html", [bare]).read_text()
+    assert "Rank-1" in text and 'id="strips"' not in text and "difference" not in text
+
+
+def test_pictures_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "dinogrl", 1.0, tmp_path / "gone", False, steps=20)
+    text = write_page(tmp_path / "report.html", [run]).read_text()
+    assert "(picture not found)" in text
+
+
+def test_bad_folders_are_one_clear_line(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least one run"):
+        write_page(tmp_path / "report.html", [])
+    with pytest.raises(DataError, match="no run folder"):
+        write_page(tmp_path / "report.html", [tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"metrics\.json"):
+        write_page(tmp_path / "report.html", [tmp_path / "empty"])
+    (tmp_path / "empty" / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
+    (tmp_path / "empty" / "silhouettes.npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(DataError, match=r"silhouettes\.npz"):
+        write_page(tmp_path / "report.html", [tmp_path / "empty"])
+    assert not (tmp_path / "report.html").exists(), "nothing half-written"
+
+
+def test_a_log_that_was_cut_off_is_read_up_to_there(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
+    (tmp_path / "log.csv").write_text("epoch,step,learning_rate,total,seconds\n0,0,0.1,3.0,0.2\n0,1,0.1,2")
+    assert read_run(tmp_path).log["total"].tolist() == [3.0]
+    (tmp_path / "log.csv").write_text("epoch,step,learning_rate,total,seconds\n0,zero,0.1,3.0,0.2\n0,1,0.1,2,0.1\n")
+    with pytest.raises(DataError, match=r"log\.csv"):
+        read_run(tmp_path)
+
+
+def test_figures_for_papers(folders: list[Path], tmp_path: Path) -> None:
+    evaluation = read_run(folders[1]).evaluation
+    assert evaluation is not None
+    outcome = evaluation.directions["infrared_to_visible"]
+    for name, magic in (("gap.png", b"\x89PNG"), ("gap.svg", b"<?xml"), ("gap.pdf", b"%PDF")):
+        figures.save_figure(figures.distance_distributions(outcome.distances), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    once = figures.themed_svg(figures.cmc_curves({"a": outcome.scores}), "curve")
+    assert once == figures.themed_svg(figures.cmc_curves({"a": outcome.scores}), "curve"), "the same drawing gives the same file"
+
+
+def test_colours_of_maps() -> None:
+    random = np.random.default_rng(0)
+    maps = random.random((2, 16, 8, 4))
+    maps[:, :, :2] = 0
+    colours = pictures.in_colour(maps)
+    assert colours.shape == (2, 8, 4, 3) and colours.dtype == np.uint8
+    assert (colours[:, :2] == 0).all() and colours[:, 2:].max() > 100
+    np.testing.assert_array_equal(colours, pictures.in_colour(maps))
+    assert (pictures.in_colour(np.zeros((1, 16, 4, 4))) == 0).all()
+    assert pictures.in_colour(random.random((1, 1, 4, 4))).shape == (1, 4, 4, 3)
+
+
+def test_names_from_outside_cannot_become_markup(folders: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    text = (folders[0] / "metrics.json").read_text().replace('"baseline"', '"<script>alert(1)</script>"')
+    (run / "metrics.json").write_text(text)
+    (run / "log.csv").write_bytes((folders[0] / "log.csv").read_bytes())
+    (run / "recipe.yaml").write_text("name: </pre><script>\n")
+    assert "<script" not in write_page(tmp_path / "report.html", [run, run], "</title><script>").read_text()
