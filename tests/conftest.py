@@ -35,3 +35,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder ../shared with real data and reference numbers")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated dataset of a few people in HITSZ-VCM's layout; tests read it and leave it as it is."""
+    from dinogrl.simulation.simulate import Settings, simulate
+
+    settings = Settings(identities=8, cameras=3, tracklets=2, frames=13, height=64, width=32, silhouettes=False)
+    return simulate(tmp_path_factory.mktemp("worlds") / "tiny", settings, workers=1).root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -15,6 +16,8 @@ from safetensors.torch import save_file
 
 from dinogrl import checkpoints
 from dinogrl.errors import CheckpointError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # damaged files claim any
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2]), "half": torch.ones(2, dtype=torch.bfloat16)}
 
@@ -99,6 +102,29 @@ def test_foreign_rubbish_is_one_clear_error(tmp_path: Path, content: bytes, suff
     path = tmp_path / f"x{suffix}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot read weights"):
+        checkpoints.load_foreign(path)
+
+
+@hypothesis.given(st.binary(min_size=1, max_size=80))
+def test_no_bytes_are_mistaken_for_weights(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "rubbish.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        checkpoints.load_foreign(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@hypothesis.given(st.data())
+def test_a_damaged_foreign_file_is_an_error_or_loads(
+    tmp_path_factory: pytest.TempPathFactory, zipped: bool, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.pth"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=zipped)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
+    with contextlib.suppress(CheckpointError):
         checkpoints.load_foreign(path)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,20 @@ from torch import Tensor
 from dinogrl.errors import CheckpointError
 
 FORMAT = "1"
+# What torch's weights-only reader raises for files that are no weights: bytes that are no pickle lead it anywhere.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -92,7 +107,7 @@ def load_foreign(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"cannot read weights {path}: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except _UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"cannot read weights {path}: it is truncated, no torch file, or holds code (nothing in it was run): {first}"

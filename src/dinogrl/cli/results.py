@@ -49,12 +49,11 @@ def evaluate(
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
     from dinogrl.checkpoints import write_atomically
-    from dinogrl.evaluation.results import read_metrics
     from dinogrl.training.evaluation_run import evaluate_checkpoint
 
     folder = out or checkpoint.parent
     with progress() as tell:
-        evaluate_checkpoint(
+        metrics = evaluate_checkpoint(
             checkpoint,
             data,
             protocol=protocol,
@@ -63,7 +62,7 @@ def evaluate(
             device=device,
             on_progress=lambda done, total: tell("evaluate", done, total, "clips"),
         )
-    say(score_table(read_metrics(folder / "metrics.json")))
+    say(score_table(metrics))
     if json is not None:
         write_atomically(json, (folder / "metrics.json").read_bytes())
     say(f"next: dinogrl report {folder}")

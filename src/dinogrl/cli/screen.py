@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,7 +15,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from dinogrl.evaluation.results import Metrics
 
-COLUMNS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+COLUMNS = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP": "mAP", "mINP": "mINP"}
 
 Watcher = Callable[[str, int, int, str], None]
 """Told the stage, how much of it is done, of how much, and a word on how it goes."""
@@ -24,36 +25,51 @@ SECONDS_BETWEEN_LINES = 20.0
 
 def say(text: object = "") -> None:
     """A result or a next step, to standard output."""
-    Console(highlight=False, soft_wrap=True).print(text)
+    _console().print(text)
 
 
 def note(text: str) -> None:
     """A remark on the way, to standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
+    _console(stderr=True).print(text, style="dim", markup=False)
 
 
 def complain(message: str) -> None:
     """One red line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
+    _console(stderr=True).print(f"error: {message}", style="red", markup=False)
 
 
 def score_table(metrics: Metrics) -> Table:
-    """The scores of one ``metrics.json``, a row a direction, rates in per cent."""
+    """The scores of one ``metrics.json``, a row a direction, rates in per cent. Fits into 80 columns."""
     title = f"{metrics.model} on {metrics.dataset}, protocol {metrics.protocol}, %"
-    table = Table(title=title, title_justify="left", caption=f"weights: {metrics.selection}", caption_justify="left")
+    weights = f"weights: {metrics.selection}"
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=weights,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        min_width=len(title),
+    )
     table.add_column("query -> gallery", no_wrap=True)
-    for name in (*COLUMNS, "queries", "gallery"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for heading in (*COLUMNS.values(), "queries", "gallery"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for direction, scores in metrics.directions.items():
         rates = [f"{100 * getattr(scores, name):.1f}" for name in COLUMNS]
         table.add_row(direction.replace("_to_", " -> "), *rates, str(scores.queries), str(scores.gallery))
     return table
 
 
+def _console(stderr: bool = False) -> Console:
+    """Made anew each time: whoever redirects a stream finds what was said to it. A file is as wide as it needs to be."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=200)
+
+
 @contextmanager
 def progress() -> Iterator[Watcher]:
     """A bar for each stage on a terminal. Where standard error is a file, a line a stage begins and ends with, and some between."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
         return

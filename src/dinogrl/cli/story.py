@@ -29,15 +29,14 @@ def demo(
 
     Example: dinogrl demo --out runs/demo
     """
-    from dinogrl.evaluation.results import read_metrics
     from dinogrl.reproduce.demo import DemoSettings, run_demo
     from dinogrl.simulation.simulate import Settings
 
     settings = DemoSettings(world=Settings(seed=seed), overrides=(f"seed={seed}", *(overrides or [])), workers=workers)
     with progress() as tell:
         result = run_demo(out, settings, on_progress=tell)
-    for name in result.scores:
-        say(score_table(read_metrics(out / name / "metrics.json")))
+    for metrics in result.scores.values():
+        say(score_table(metrics))
     say(f"[green]{escape(str(result.page))}[/green]: open it in a browser ({sum(result.seconds.values()):.0f} s)")
 
 

@@ -128,7 +128,6 @@ def _claim(out: Path, resume: bool) -> None:
         raise TrainingError(f"{out} is a file; give a folder for the run")
     if not resume and any((out / name).exists() for name in (STATE, MODEL, "recipe.yaml")):
         raise TrainingError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:

@@ -1,0 +1,111 @@
+"""The whole journey by commands alone: simulate, train, go on, evaluate, embed, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dinogrl.cli import main as cli
+from dinogrl.embedding.archive import load_embeddings
+
+TINY = [
+    "data.workers=0",
+    "data.frames=2",
+    "data.height=64",
+    "data.width=32",
+    "model.appearance={depths: [1, 1, 1, 1], width: 4}",
+    "model.gait.width=4",
+    "model.gait.embed=8",
+    "model.gait.channels=4",
+    "model.gait.map_height=16",
+    "model.gait.map_width=8",
+    "model.gait.prior={shape: {width: 24, depth: 4, heads: 2}, height: 112, width: 56, blocks: [1, 3], random_init: true}",
+    "model.pooling={stripes: [1, 2], width: 8}",
+    "model.enhancement={granularities: [2], channels: 8}",
+    "training.batch={identities: 2, clips: 2}",
+    "training.epochs=1",
+    "training.steps_per_epoch=2",
+    "training.precision=float32",
+    "training.device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run that the command trained."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert cli.main(["train", "demo_dinogrl", *TINY, "--data", str(tiny_world), "--out", str(out)]) == 0
+    return out
+
+
+def test_training_leaves_what_it_promises(run: Path) -> None:
+    assert {"recipe.yaml", "log.csv", "checkpoint.safetensors", "model.safetensors"} <= {path.name for path in run.iterdir()}
+
+
+def test_a_second_run_in_the_same_folder_is_refused(run: Path, tiny_world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    assert cli.main(["train", "demo_dinogrl", *TINY, "--data", str(tiny_world), "--out", str(run)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert cli.main(["train", "demo_dinogrl", *TINY, "--data", str(tiny_world), "--out", str(run), "--resume"]) == 0
+    assert (run / "model.safetensors").read_bytes() == before, "a finished run is left as it is"
+
+
+def test_evaluate_and_report(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tmp_path / "scores.json"
+    model = str(run / "model.safetensors")
+    assert cli.main(["evaluate", model, "--data", str(tiny_world), "--device", "cpu", "--json", str(scores)]) == 0
+    shown = capsys.readouterr().out
+    assert "protocol hitsz-vcm" in shown and "infrared -> visible" in shown and "visible -> infrared" in shown
+    metrics = json.loads(scores.read_text())
+    assert metrics == json.loads((run / "metrics.json").read_text())
+    assert metrics["model"] == "dinogrl" and set(metrics["directions"]) == {"infrared_to_visible", "visible_to_infrared"}
+    for direction in metrics["directions"].values():
+        assert all(0 <= direction[name] <= 1 for name in ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP"))
+
+    assert cli.main(["report", str(run), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<html" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("test", "train"):
+        out = tmp_path / f"{split}.safetensors"
+        words = ["embed", str(run / "model.safetensors"), "--data", str(tiny_world), "--out", str(out), "--split", split]
+        assert cli.main([*words, "--device", "cpu"]) == 0
+        embeddings = load_embeddings(out)
+        assert f"{len(embeddings)} tracklets" in capsys.readouterr().out
+        assert len(set(embeddings.tracklet_ids)) == len(embeddings) > 4
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["evaluate", "MODEL", "--data", "nowhere"], "nowhere"),
+        (["evaluate", "MODEL", "--data", "WORLD", "--protocol", "hitsz"], "did you mean 'hitsz-vcm'"),
+        (["evaluate", "CHECKPOINT", "--data", "WORLD"], "holds a training, expected a model"),
+        (["evaluate", "LOG", "--data", "WORLD"], "cannot read checkpoint"),
+        (["evaluate", "MODEL", "--data", "WORLD", "--device", "tpu7"], "device"),
+        (["embed", "MODEL", "--data", "nowhere", "--out", "x.safetensors"], "nowhere"),
+        (["report", "WORLD"], "metrics.json"),
+        (["train", "demo_dinogrl", "--data", "nowhere", "--out", "new"], "nowhere"),
+        (["convert", "LOG", "LOG", "LOG", "--out", "x.safetensors"], "cannot read weights"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    words: list[str],
+    hint: str,
+    run: Path,
+    tiny_world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"MODEL": "model.safetensors", "CHECKPOINT": "checkpoint.safetensors", "LOG": "log.csv"}
+    given = [str(tiny_world) if word == "WORLD" else str(run / places[word]) if word in places else word for word in words]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(given) == 2
+    error = capsys.readouterr().err.strip()
+    assert hint in error and len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "nothing was to be written"
