@@ -1,6 +1,25 @@
 """DinoGRL: the same person, across day and night cameras."""
 
+from typing import TYPE_CHECKING, Any
+
 from dinogrl.recipes import Recipe, load_recipe
 
+if TYPE_CHECKING:
+    from dinogrl.embedding.embedder import Embedder
+    from dinogrl.models.build import build_model
+
 __version__ = "0.1.0"
-__all__ = ["Recipe", "load_recipe"]
+__all__ = ["Embedder", "Recipe", "build_model", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    """``Embedder`` and ``build_model`` are imported when first asked for: they bring torch, which the command line need not wait for."""
+    if name == "Embedder":
+        from dinogrl.embedding.embedder import Embedder
+
+        return Embedder
+    if name == "build_model":
+        from dinogrl.models.build import build_model
+
+        return build_model
+    raise AttributeError(f"module 'dinogrl' has no attribute {name!r}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from dinogrl.data.checks import check_dataset
 from dinogrl.errors import DataError, DinogrlError
-from dinogrl.evaluation.evaluate import Evaluation
+from dinogrl.evaluation.results import Metrics
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.reports.page import write_page
 from dinogrl.simulation.simulate import Settings, read_settings, simulate
@@ -37,7 +38,7 @@ class DemoResult:
     """Scores by recipe name, seconds by stage, and the page."""
 
     page: Path
-    scores: dict[str, Evaluation] = field(default_factory=dict)
+    scores: dict[str, Metrics] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -96,14 +97,13 @@ def _train(recipe: Recipe, world: Path, folder: Path, tell: Watcher) -> Path:
     return train(recipe, world, folder, resume=True, on_progress=watch)
 
 
-class _timed:
+def _tell_clips(tell: Watcher, stage: str, done: int, total: int) -> None:
+    tell(stage, done, total, "clips")
+
+
+@contextmanager
+def _timed(result: DemoResult, stage: str) -> Iterator[None]:
     """Adds the seconds that a block takes to a result."""
-
-    def __init__(self, result: DemoResult, stage: str) -> None:
-        self.result, self.stage = result, stage
-
-    def __enter__(self) -> None:
-        self.started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.result.seconds[self.stage] = time.monotonic() - self.started
+    started = time.monotonic()
+    yield
+    result.seconds[stage] = time.monotonic() - started

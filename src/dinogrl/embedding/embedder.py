@@ -1,0 +1,83 @@
+"""The network as a person uses it: frames in, part vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinogrl import distances, runtime
+from dinogrl.data.clips import SAMPLINGS
+from dinogrl.data.frames import read_frame, resize
+from dinogrl.data.transforms import normalise
+from dinogrl.errors import DataError
+from dinogrl.models.archive import TrainedModel, load_model
+from dinogrl.records import Modality
+
+Frame = str | Path | NDArray[np.uint8]
+
+
+class Embedder:
+    """Embeds tracklets of one person each, given as image files or as arrays.
+
+    >>> embedder = Embedder.load("runs/dinogrl/model.safetensors")              # doctest: +SKIP
+    >>> night = embedder.embed(sorted(Path("night/0001").glob("*.jpg")), "infrared")   # doctest: +SKIP
+    >>> embedder.distance(night, day)                                           # doctest: +SKIP
+    """
+
+    def __init__(self, trained: TrainedModel, device: str = "auto") -> None:
+        self.trained = trained
+        self.device = runtime.device(device)
+        self.network = trained.network.eval().to(self.device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Embedder:
+        """From a model file that training wrote. Raises :class:`CheckpointError` for any other file."""
+        return cls(load_model(Path(path)), device)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights; vectors of different fingerprints must not be compared."""
+        return self.trained.fingerprint
+
+    def embed(self, frames: Sequence[Frame], modality: Modality | str) -> NDArray[np.float32]:
+        """One tracklet, frames in order of time -> (P,D) float32.
+
+        A frame is the path of an image, or an RGB array (H,W,3) uint8 of any size. T frames are taken as at test time. Raises
+        :class:`DataError` for an empty tracklet, an unreadable image, an array of another form or an unknown modality.
+        """
+        if not len(frames):
+            raise DataError("a tracklet without frames cannot be embedded; give one frame at least")
+        settings = self.trained.recipe.data
+        chosen = SAMPLINGS["segments"].test(len(frames), settings.frames)
+        clip = np.stack([_pixels(frames[int(i)], (settings.height, settings.width)) for i in chosen])
+        batch = torch.from_numpy(normalise(clip))[None].to(self.device)
+        with torch.inference_mode():
+            output = self.network(batch, torch.tensor([modality_of(modality)], device=self.device))
+        vectors: NDArray[np.float32] = output.embedding[0].float().cpu().numpy()
+        return vectors
+
+    def distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        """Distance of two embeddings (P,D), by the recipe's measure; smaller is more alike."""
+        return float(distances.DISTANCES[self.trained.recipe.evaluation.distance](a[None], b[None])[0, 0])
+
+
+def modality_of(name: Modality | str) -> Modality:
+    """``"visible"`` or ``"infrared"`` as the enum. Raises :class:`DataError` for another word."""
+    if isinstance(name, Modality):
+        return name
+    try:
+        return Modality[name.upper()]
+    except KeyError as error:
+        raise DataError(f"unknown modality {name!r}; use visible or infrared") from error
+
+
+def _pixels(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    if isinstance(frame, (str, Path)):
+        return read_frame(frame, size)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise DataError(f"a frame must be an RGB array (H,W,3) of uint8, given {frame.shape} of {frame.dtype}")
+    return resize(frame, size)

@@ -1,0 +1,166 @@
+"""Whole runs on a very small simulated world: exact resume, kill -9, golden losses, held-out selection, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dinogrl import checkpoints
+from dinogrl.errors import RecipeError, TrainingError
+from dinogrl.models.archive import load_model
+from dinogrl.recipes import Recipe, load_recipe
+from dinogrl.training.run import MODEL, STATE, train
+
+GOLDEN = Path(__file__).parent / "golden" / "twenty_steps.json"
+
+TINY = (
+    "data.workers=0",
+    "data.frames=2",
+    "data.height=64",
+    "data.width=32",
+    "model.appearance.width=4",
+    "model.gait.width=4",
+    "model.gait.embed=8",
+    "model.gait.channels=4",
+    "model.gait.map_height=16",
+    "model.gait.map_width=8",
+    "model.gait.prior={name: tiny, height: 112, width: 56, blocks: [1, 5]}",
+    "model.pooling={stripes: [1, 2], width: 8}",
+    "model.enhancement={granularities: [2], channels: 8}",
+    "training.batch={identities: 3, clips: 2}",
+    "training.precision=float32",
+    "training.device=cpu",
+)
+
+
+def tiny(*overrides: str) -> Recipe:
+    return load_recipe("demo_dinogrl", (*TINY, *overrides))
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "log.csv").open(newline="") as file:
+        return [float(row["total"]) for row in csv.DictReader(file)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.load(folder / MODEL, "model")[0]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_equals_one_that_was_never_stopped(tiny_world: Path, tmp_path: Path, accumulate: int) -> None:
+    shape = ("training.steps_per_epoch=3", f"training.batch.accumulate={accumulate}", "model.gait.drop_prior=0.5")
+    whole = tiny("training.epochs=3", *shape)
+    train(whole, tiny_world, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop_in_the_second_epoch(progress: object) -> None:
+        if (progress.epoch, progress.step) == (1, 1):  # type: ignore[attr-defined]
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(whole, tiny_world, tmp_path / "stopped", on_progress=stop_in_the_second_epoch)
+    assert not (tmp_path / "stopped" / MODEL).exists()
+    train(whole, tiny_world, tmp_path / "stopped", resume=True)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_resume_inside_an_epoch(tiny_world: Path, tmp_path: Path) -> None:
+    recipe = tiny("training.epochs=1", "training.steps_per_epoch=4", "training.checkpoint_minutes=0")
+    train(recipe, tiny_world, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        if progress.step == 2:  # type: ignore[attr-defined]
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(recipe, tiny_world, tmp_path / "stopped", on_progress=stop)
+    train(recipe, tiny_world, tmp_path / "stopped", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_killed_at_any_moment_nothing_is_half_written(tiny_world: Path, tmp_path: Path) -> None:
+    overrides = ["training.epochs=4", "training.steps_per_epoch=2"]
+    command = [sys.executable, "-m", "dinogrl", "train", "demo_dinogrl", *TINY, *overrides, "--data", str(tiny_world)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL)
+    state = tmp_path / "killed" / STATE
+    deadline = time.monotonic() + 90
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert state.exists(), "no checkpoint was written in 90 seconds"
+    checkpoints.load(state, "training")
+    recipe = tiny(*overrides)
+    train(recipe, tiny_world, tmp_path / "killed", resume=True)
+    train(recipe, tiny_world, tmp_path / "whole")
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "killed"), rel=1e-4)
+    assert len(losses(tmp_path / "killed")) == 8
+
+
+def test_twenty_steps_follow_the_stored_losses(tiny_world: Path, tmp_path: Path) -> None:
+    """Guards against changes that were to change nothing. DINOGRL_WRITE_GOLDEN=1 stores new numbers after one that was meant to."""
+    train(tiny("training.epochs=2", "training.steps_per_epoch=10"), tiny_world, tmp_path)
+    measured = losses(tmp_path)
+    if os.environ.get("DINOGRL_WRITE_GOLDEN") == "1":
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps([round(value, 5) for value in measured], indent=1) + "\n")
+    assert measured == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
+    assert sum(measured[-5:]) < sum(measured[:5]), "the loss does not fall"
+
+
+def test_model_is_chosen_on_held_out_training_identities(tiny_world: Path, tmp_path: Path) -> None:
+    shape = ("training.epochs=2", "training.steps_per_epoch=1", "training.holdout=0.3", "training.holdout_every=1")
+    path = train(tiny("training.selection=holdout", *shape), tiny_world, tmp_path)
+    trained = load_model(path)
+    assert trained.facts["selection"] == "holdout"
+    assert 0 <= trained.facts["holdout"]["score"] <= 1
+    assert trained.identities < 8
+
+
+def test_a_run_is_never_overwritten_and_never_mixed(tiny_world: Path, tmp_path: Path) -> None:
+    train(tiny("training.epochs=1", "training.steps_per_epoch=1"), tiny_world, tmp_path)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(tiny(), tiny_world, tmp_path)
+    (tmp_path / MODEL).unlink()
+    with pytest.raises(TrainingError, match=r"objective.margin was 0.2, now 0.5"):
+        train(
+            tiny("training.epochs=1", "training.steps_per_epoch=1", "objective.margin=0.5"), tiny_world, tmp_path, resume=True
+        )
+
+
+def test_a_recipe_with_typos_names_them_all() -> None:
+    with pytest.raises(RecipeError, match=r"2 problem\(s\).*margn.*did you mean 'margin'.*epohs.*did you mean 'epochs'"):
+        load_recipe("demo_dinogrl", ["objective.margn=1", "training.epohs=3"])
+
+
+def test_model_file_gives_the_same_network_back(tiny_world: Path, tmp_path: Path) -> None:
+    path = train(tiny("training.epochs=1", "training.steps_per_epoch=1"), tiny_world, tmp_path)
+    trained = load_model(path)
+    frames = torch.randn(2, 2, 3, 64, 32)
+    again = load_model(path).network
+    modality = torch.tensor([0, 1])
+    assert torch.equal(trained.network(frames, modality).embedding, again(frames, modality).embedding)
+    assert trained.fingerprint == load_model(path).fingerprint
