@@ -14,7 +14,7 @@ import typer
 
 from dinogrl import __version__
 from dinogrl.cli import data, results, story, training, weights
-from dinogrl.cli.screen import complain, note
+from dinogrl.cli.screen import complain, note, say
 from dinogrl.errors import DinogrlError
 
 app = typer.Typer(
@@ -39,11 +39,21 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
+    show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Options that stand before the command."""
+
+
+@app.command()
+def version() -> None:
+    """Print the versions that a result depends on.
+
+    Example: dinogrl version
+    """
+    from dinogrl.runtime import versions
+
+    for name, number in versions().items():
+        say(f"{name} {number}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

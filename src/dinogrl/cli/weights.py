@@ -27,7 +27,7 @@ def convert(
 
     Example: dinogrl convert best_model.pth best_model2.pth best_shape.pth --out released.safetensors
     """
-    from dinogrl.models.conversion import convert_released
+    from dinogrl.models.weights import convert_released
 
     unused = convert_released(best_model, best_model2, best_shape, out)
     say(f"[green]{escape(str(out))}[/green]: recipe dinogrl-released; {len(unused)} tensors are never used and left out")

@@ -1,0 +1,60 @@
+"""Seeds, devices, and one process speaking the language of many."""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+
+from dinogrl import distributed, runtime
+from dinogrl.errors import DinogrlError
+
+
+def test_one_seed_gives_one_sequence() -> None:
+    def draw() -> tuple[float, float, float]:
+        runtime.seed_everything(7)
+        return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+
+    assert draw() == draw()
+
+
+PARTS = st.lists(st.integers(0, 2**40) | st.text("abc", max_size=4), min_size=1, max_size=4)
+
+
+@hypothesis.given(PARTS)
+def test_a_derived_seed_is_a_63_bit_number_and_the_same_everywhere(parts: list[int | str]) -> None:
+    seed = runtime.derived_seed(*parts)
+    assert 0 <= seed < 2**63 and seed == runtime.derived_seed(*parts)
+
+
+def test_derived_seeds_are_stable_and_far_apart() -> None:
+    """The number itself is a promise: a resumed run, or another machine, draws the same."""
+    assert runtime.derived_seed(1, "step", 3) == runtime.derived_seed(1, "step", 3) != runtime.derived_seed(1, "step", 4)
+    assert len({runtime.derived_seed(1, word, i) for word in ("step", "batch") for i in range(1000)}) == 2000
+
+
+def test_devices() -> None:
+    assert runtime.device("cpu") == torch.device("cpu")
+    assert runtime.device("auto").type in {"cpu", "cuda", "mps"}
+    with pytest.raises(DinogrlError, match="unknown device 'tpu7'"):
+        runtime.device("tpu7")
+    if not torch.cuda.is_available():
+        with pytest.raises(DinogrlError, match="no CUDA device"):
+            runtime.device("cuda:0")
+
+
+def test_versions_name_what_results_depend_on() -> None:
+    assert {"python", "dinogrl", "torch", "numpy"} <= runtime.versions().keys()
+    assert "unknown" not in runtime.versions().values()
+    assert runtime.threads() >= 1
+
+
+def test_one_process_alone() -> None:
+    rows = torch.ones(3, 2, requires_grad=True)
+    assert distributed.rank() == 0 and distributed.world_size() == 1 and not distributed.active()
+    assert distributed.gather(rows) is rows
+    distributed.barrier()
