@@ -99,7 +99,7 @@ class _Tailor:
         )
 
 
-TOP, BOTTOM, SHOES, SKIN, HEAD, HAT, BAG = range(7)
+TOP, BOTTOM, SHOES, SKIN, HEAD, HAIR, HAT, BAG = range(8)
 
 
 def dress(joints: Floats, body: Body, outfit: Outfit) -> Figure:
@@ -116,8 +116,23 @@ def dress(joints: Floats, body: Body, outfit: Outfit) -> Figure:
         _leg(tailor, point, side, sole[:, number], hip_axes, body, outfit)
     _below_the_hips(tailor, point, hip_axes, body, outfit)
     _carried(tailor, point, chest_axes, hip_axes, body, outfit)
-    surfaces = (outfit.top, outfit.bottom, outfit.shoes, outfit.skin, outfit.head, outfit.hat_surface, outfit.bag_surface)
+    surfaces = (
+        outfit.top,
+        outfit.bottom,
+        outfit.shoes,
+        outfit.skin,
+        outfit.head,
+        _hair(outfit),
+        outfit.hat_surface,
+        outfit.bag_surface,
+    )
     return tailor.figure(surfaces)
+
+
+def _hair(outfit: Outfit) -> Surface:
+    """Hair that stands off the skull; on the skull it is the head's second colour."""
+    head = outfit.head
+    return Surface(head.second, head.second, head.infrared_second, head.infrared_second, "hair", fold=0.12)
 
 
 def _axes(lateral: Floats) -> tuple[Floats, Floats]:
@@ -167,11 +182,11 @@ def _head(tailor: _Tailor, point: Points, chest: Axes, body: Body, outfit: Outfi
     if outfit.hat == "" and outfit.hair > 0.012:
         back = centre_high - forward * (0.012 + 0.5 * outfit.hair) + up * 0.3 * outfit.hair
         size = wide + outfit.hair
-        tailor.add(_between(centre_low, back, 0.75), back, (size * 0.97, size), chest, Part.HEAD, HEAD, deep / wide)
+        tailor.add(_between(centre_low, back, 0.75), back, (size * 0.97, size), chest, Part.HEAD, HAIR, deep / wide)
     if outfit.long_hair > 0:
         start = centre_high - forward * 0.035
         end = start - up * (0.12 + outfit.long_hair) - forward * 0.045
-        tailor.add(start, end, (wide * 0.95, wide * 0.75), chest, Part.HEAD, HEAD, 0.75)
+        tailor.add(start, end, (wide * 0.95, wide * 0.75), chest, Part.HEAD, HAIR, 0.75)
     if outfit.hat == "beanie":
         tailor.add(
             centre_high + up * 0.015, centre_high + up * 0.045, (wide + 0.014, wide + 0.002), chest, Part.HEAD, HAT, deep / wide
@@ -238,7 +253,7 @@ def _below_the_hips(tailor: _Tailor, point: Points, hips: Axes, body: Body, outf
         for side in ("left", "right"):  # the cloth lies on whichever thigh is ahead
             hip, knee, ankle = (point[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
             upper, lower = min(2 * length, 1.0), 2 * length - 1
-            under = _between(hip, knee, min(0.3, 0.6 * upper))
+            under = _between(hip, knee, 0.0 if surface == TOP else min(0.3, 0.6 * upper))
             tailor.add(
                 under, _between(hip, knee, upper), (body.thigh + pad, body.thigh + pad), hips, Part.TORSO, surface, flat=upper < 1
             )

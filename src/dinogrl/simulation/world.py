@@ -206,10 +206,15 @@ class World:
         smooth = np.ones(5) / 5
         tall = np.convolve(np.pad(bottom - top, 2, mode="edge"), smooth, mode="valid")
         drift = [_drift(rng, frames) for _ in range(3)]
-        size = tall * (1.1 + loose * (rng.uniform(0.0, 0.16) + 0.03 * drift[0] + rng.normal(0, 0.008, frames)))
+        size = tall * (1.14 + loose * (rng.uniform(0.0, 0.14) + 0.03 * drift[0] + rng.normal(0, 0.008, frames)))
         middle_x = 0.5 * (np.quantile(x, 0.15, axis=1) + np.quantile(x, 0.85, axis=1))
         middle_x += loose * tall * (rng.normal(0, 0.02) + 0.02 * drift[1] + rng.normal(0, 0.005, frames))
-        middle_y = 0.5 * (top + bottom) + loose * tall * (rng.normal(0, 0.012) + 0.012 * drift[2] + rng.normal(0, 0.004, frames))
+        middle_y = (
+            0.48 * top
+            + 0.52 * bottom
+            - 0.04 * tall
+            + loose * tall * (rng.normal(0, 0.012) + 0.012 * drift[2] + rng.normal(0, 0.004, frames))
+        )
         wide = size * width / height * (1 + loose * float(rng.uniform(-0.08, 0.12)))
         if width / height < 0.5:
             wide *= 0.5 * height / width  # a narrow frame still holds a whole step
