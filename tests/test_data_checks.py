@@ -57,7 +57,9 @@ def test_every_bad_file_is_named_and_no_other(tmp_path: Path, layout: str) -> No
     inside.write_bytes(content[:150] + b"\xff\xd9")
     quick, full = check_dataset(root), check_dataset(root, full=True)
     outside = [f"{empty}: is empty", f"{missing}: is missing", f"{short}: is truncated or broken", f"{wrong}: is no image"]
-    assert len(texts(quick, "error")) == 4 and len(texts(full, "error")) == 5
+    if layout == "folder":
+        outside.pop(1)  # no list says that there was such a file
+    assert len(texts(quick, "error")) == len(outside) and len(texts(full, "error")) == len(outside) + 1
     for expected in outside:
         assert any(text.startswith(expected) for text in texts(quick, "error")), expected
     assert any(str(inside) in text for text in texts(full, "error"))
@@ -164,9 +166,6 @@ def test_training_part_alone_opens_but_is_not_usable(tmp_path: Path) -> None:
 def test_published_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = MAKE["hitsz-vcm"](tmp_path)
     assert "not compared" in check_dataset(root).published
-    true = {"train visible": Counts(2, 8, 100), "train infrared": Counts(2, 8, 100), "query infrared": Counts(2, 8, 100)}
-    monkeypatch.setitem(DATASETS["hitsz-vcm"].published, "train visible", true["train visible"])
-    DATASETS["hitsz-vcm"].published.keys()
     for key in list(DATASETS["hitsz-vcm"].published):
         monkeypatch.setitem(DATASETS["hitsz-vcm"].published, key, Counts(2, 8, 100))
     report = check_dataset(root)
@@ -196,33 +195,26 @@ def test_no_dataset_is_a_report_and_a_wrong_layout_an_error(tmp_path: Path) -> N
         check_dataset(tmp_path, "bupt")
 
 
+NUMBERS = st.lists(st.integers(-3, 10**20).map(str), max_size=7).map(" ".join)
+NAMES = st.from_regex(r"[0-9]{1,5}M[0-9x]D[0-9]{0,3}T[0-9]F[./\w]{0,5}", fullmatch=True)
 GARBAGE = st.one_of(
     st.binary(max_size=120),
     st.text(max_size=120).map(lambda text: text.encode("utf-8", "replace")),
-    st.lists(st.lists(st.integers(-3, 10**20).map(str), max_size=7).map(" ".join), max_size=6).map(
-        lambda rows: "\n".join(rows).encode()
-    ),
-    st.lists(st.from_regex(r"[0-9]{1,5}M[0-9x]D[0-9]{0,3}T[0-9]F[./\w]{0,5}", fullmatch=True), max_size=9).map(
-        lambda names: "\n".join(names).encode("utf-8", "replace")
-    ),
+    st.lists(NUMBERS | NAMES, max_size=9).map(lambda lines: "\n".join(lines).encode("utf-8", "replace")),
 )
+KEYS = st.sampled_from(["8", "RGB", "IR", "LS3", "1"])
+NESTED = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=20,
+)
+INDEX_FILES = ["train_name.txt", "track_train_info.txt", "test_name.txt", "track_test_info.txt", "query_IDX.txt"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["train_name.txt", "track_train_info.txt", "test_name.txt", "track_test_info.txt", "query_IDX.txt"]),
-    GARBAGE,
-    st.booleans(),
-)
+@given(st.sampled_from(INDEX_FILES), GARBAGE, st.booleans())
 def test_hitsz_survives_garbage(tmp_path: Path, file: str, garbage: bytes, appended: bool) -> None:
     agree(tmp_path, "hitsz-vcm", Path("info") / file, garbage, appended)
-
-
-NESTED = st.recursive(
-    st.none() | st.integers() | st.text(max_size=5),
-    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["8", "RGB", "IR", "LS3", "1"]), c, max_size=3),
-    max_leaves=20,
-)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -54,6 +54,11 @@ def same(first: ClipBatch, second: ClipBatch) -> bool:
     return all(torch.equal(getattr(first, n), getattr(second, n)) for n in tensors) and first.tracklet_ids == second.tracklet_ids
 
 
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
 def test_rows_are_visible_then_infrared_and_labels_are_classes(vcm: Dataset) -> None:
     by_id = {t.id: t for t in vcm.train}
     labels = vcm.train_labels()
@@ -184,9 +189,19 @@ def test_a_broken_frame_is_one_line_with_its_path(tmp_path: Path, workers: int) 
         with pytest.raises(DataError) as caught:
             list(batches)
         assert ".jpg" in str(caught.value) and "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+        assert not children(os.getpid()), "the caught error must not keep the workers"
     lenient = data.model_copy(update={"broken_frames": "neighbour"})
     batches = list(evaluation_loader(dataset.query, lenient, sampling="segments", batch=2))
     assert [batch.replaced_frames for batch in batches] == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["vcm", "bupt"])
+def test_workers_can_be_spawned(name: str, request: pytest.FixtureRequest) -> None:
+    """Where processes are not forked, a worker receives its source of batches pickled."""
+    import pickle
+
+    source = loader(request.getfixturevalue(name))._source
+    assert same(pickle.loads(pickle.dumps(source))[(1, 2)], source[(1, 2)])
 
 
 def test_no_training_tracklets(vcm: Dataset) -> None:
@@ -196,11 +211,6 @@ def test_no_training_tracklets(vcm: Dataset) -> None:
 
 def test_natural_epoch_length(vcm: Dataset) -> None:
     assert loader(vcm, steps_per_epoch=None).steps_per_epoch == 4  # 16 visible tracklets, 2 x 2 a batch
-
-
-def children(process: int) -> list[int]:
-    listed = Path(f"/proc/{process}/task/{process}/children")
-    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")

@@ -273,18 +273,18 @@ def _start_worker(number: int) -> None:
 def _unwrap(loader: DataLoader[ClipBatch]) -> Iterator[ClipBatch]:
     """Batches of a torch loader; a failure is raised as the one-line error that it is."""
     batches = iter(loader)
-    while True:
-        try:
-            batch: ClipBatch | _Failure = next(batches)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            first = str(error).splitlines()[0]
-            raise DataError(
-                f"a loader process died ({first}); too little memory or /dev/shm? set data.workers=0 to do without"
-            ) from error
-        if isinstance(batch, _Failure):
-            raise DataError(batch.message)
-        yield batch
+    del loader
+    try:
+        for batch in batches:
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"a loader process died ({first}); too little memory or /dev/shm? set data.workers=0 to do without"
+        ) from error
+    finally:
+        del batches  # or the traceback would keep the worker processes until somebody collects it
