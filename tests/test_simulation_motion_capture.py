@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from dinogrl.errors import DataError
 from dinogrl.records import Modality
+from dinogrl.simulation.acclaim import bone_ends, read_amc, read_asf
 from dinogrl.simulation.body import INDEX, PARENTS, Body, draw_body
 from dinogrl.simulation.gait import set_on_feet
-from dinogrl.simulation.motion_capture import bone_ends, load_motions, our_joints, read_amc, read_asf, walking_part
+from dinogrl.simulation.motion_capture import load_motions, our_joints, walking_part
 from dinogrl.simulation.world import World
 
 ASF = """# a leg of two bones
@@ -127,6 +128,7 @@ def test_broken_recordings_name_file_and_line(tmp_path, old, new, message):
         ("direction 0 -2 0", "direction 0 0 0", "line 28: cannot read 'end' .*not 0"),
         ("direction 0 -2 0", "direction 0 inf 0", "line 24: .*inf is not finite"),
         ("axis 0 0 90 XYZ", "axis 0 90", "line 20: .*must be three numbers"),
+        ("orientation 0 0 0", "orientation 0 90 0", "line 11: a root with an orientation"),
         ("thigh shin\n", "thigh foot\n", "line 32: the hierarchy names a bone 'foot'"),
         ("root thigh\n", "", "does not lead"),
         (":hierarchy", ":other", "no :bonedata or no :hierarchy"),
