@@ -68,6 +68,11 @@ def test_evaluate_and_report(run: Path, tiny_world: Path, tmp_path: Path, capsys
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<html" in page and "http://" not in page.replace("http://www.w3.org", "")
 
+    capsys.readouterr()
+    assert cli.main(["report", str(run), "--table", "markdown"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("| Method") and "| **dinogrl (ours)** |" in table
+
 
 def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split in ("test", "train"):
@@ -89,6 +94,7 @@ def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.Captu
         (["evaluate", "MODEL", "--data", "WORLD", "--device", "tpu7"], "device"),
         (["embed", "MODEL", "--data", "nowhere", "--out", "x.safetensors"], "nowhere"),
         (["report", "WORLD"], "metrics.json"),
+        (["report", "WORLD", "--table", "markdwon"], "did you mean 'markdown'"),
         (["train", "demo_dinogrl", "--data", "nowhere", "--out", "new"], "nowhere"),
         (["convert", "LOG", "LOG", "LOG", "--out", "x.safetensors"], "cannot read weights"),
     ],

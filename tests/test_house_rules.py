@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_no_file_too_long_to_read() -> None:
     files = [*MODULES, *sorted((ROOT / "tests").glob("*.py"))]
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert not {name: length for name, length in lengths.items() if length > LONGEST}
+
+
+def test_every_file_of_the_package_is_installed() -> None:
+    """What is no Python must be named in pyproject.toml, or an installed program lacks it."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]["dinogrl"]
+    named = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    others = {path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
+    assert not others - named
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from dinogrl.cli.screen import progress, say, score_table
 
@@ -44,11 +45,21 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, each with its metrics.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "DinoGRL",
+    table: Annotated[
+        str | None, typer.Option(help="Print a table beside published numbers instead: markdown, latex or csv.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about one or more evaluated runs.
+    """Write one self-contained HTML page about one or more evaluated runs; or print a table of them for a paper.
 
     Example: dinogrl report runs/demo/baseline runs/demo/dinogrl --out report.html
     """
+    if table is not None:
+        from dinogrl.evaluation.results import read_metrics
+        from dinogrl.reports.tables import TABLE_FORMATS, comparison
+
+        write = TABLE_FORMATS[table]
+        say(Text(write(comparison([read_metrics(run / "metrics.json") for run in runs]))))
+        return
     from dinogrl.reports.page import write_page
 
     write_page(out, runs, title=title)
