@@ -75,7 +75,7 @@ def test_rows_are_visible_then_infrared_and_labels_are_classes(vcm: Dataset) -> 
 def test_the_same_batches_whatever_the_workers(name: str, request: pytest.FixtureRequest) -> None:
     dataset = request.getfixturevalue(name)
     alone = [list(loader(dataset).epoch(epoch)) for epoch in range(2)]
-    for workers in (1, 3):
+    for workers in (1, 2):
         many = loader(dataset, SMALL.model_copy(update={"workers": workers}))
         for epoch in range(2):
             batches = list(many.epoch(epoch))
