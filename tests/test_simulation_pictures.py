@@ -163,6 +163,20 @@ def test_occlusion_hides_part_of_the_silhouette():
     assert min(shares) < 0.95 and max(shares) <= 1
 
 
+def test_a_passer_by_hides_the_person_for_a_while_only():
+    world, alone = World(2, occlusion=1), World(2, occlusion=0)
+    met: list[int] = []
+    draw = world._passer_by
+    world._passer_by = lambda *of: met.append(person) or draw(*of)
+    for person in range(24):
+        whole, part = (
+            w.tracklet("train", person, 0, Modality.VISIBLE, 0, 24, 64, 32).silhouettes.sum(axis=(1, 2)) for w in (alone, world)
+        )
+        if person in met:
+            assert (part > 0.9 * whole).mean() > 0.3 and (part / whole).min() < 0.9
+    assert len(met) > 2
+
+
 def test_every_camera_has_scenery_of_its_own():
     world = World(1)
     day, night = world.scenery(0)

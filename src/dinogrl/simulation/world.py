@@ -187,15 +187,16 @@ class World:
         return dress(_place(joints, course, away + float(aside[0]), float(aside[1])), person.body, person.outfit)
 
     def _passer_by(self, rng: np.random.Generator, figure: Figure, view: Camera, frames: int) -> Figure:
-        """Somebody who crosses between the camera and the person."""
+        """Somebody who crosses between the camera and the person, the other way, and so hides them for a moment only."""
         number = int(rng.integers(1000))
         person, walk = self.person("passer-by", number), self.walk_of("passer-by", number)
         times = np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate)
         joints = walk.at(times + np.float32(rng.uniform(0, 1)), person.body)
         at = int(rng.integers(frames))
         joints[:, :, 0] -= joints[at, 0, 0]
-        meeting = _middle(figure)[at] * np.float32(rng.uniform(0.86, 0.92))
-        course = (1 if rng.random() < 0.5 else -1) * np.pi / 2 + rng.normal(0, 0.3)
+        path = _middle(figure)
+        meeting = path[at] * np.float32(rng.uniform(0.86, 0.92))
+        course = (-1 if path[-1, 1] > path[0, 1] else 1) * np.pi / 2 + rng.normal(0, 0.3)
         return dress(_place(joints, course, float(meeting[0]), float(meeting[1])), person.body, person.outfit)
 
     def _boxes(self, rng: np.random.Generator, figure: Figure, view: Camera, frames: int, height: int, width: int) -> Boxes:
