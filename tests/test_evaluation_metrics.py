@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,6 +185,43 @@ def test_streamed_is_the_same_as_the_matrix(name: str) -> None:
     meeting = Meeting(*case.labels)
     strips = streamed_blocks(query, gallery, DISTANCES[name], meeting, strip=7 * 70 * 4)
     assert_same(score_queries(strips, meeting).scores(70), whole)
+
+
+STREAM = """
+import resource, sys
+import numpy as np
+from dinogrl.evaluation import evaluate_streamed
+
+rows, folder = int(sys.argv[1]), sys.argv[2]
+random = np.random.default_rng(0)
+sides = []
+for name in ("query", "gallery"):
+    np.lib.format.open_memmap(f"{folder}/{name}.npy", "w+", np.float32, (rows, 2, 8))[:] = random.standard_normal((rows, 2, 8))
+    sides.append(np.load(f"{folder}/{name}.npy", mmap_mode="r"))
+ids, cameras = np.arange(rows) // 10, np.arange(rows) % 7
+
+def evaluate(n):
+    return evaluate_streamed(*(side[:n] for side in sides), *[ids[:n]] * 2, *[cameras[:n]] * 2, strip=16 * 2**20)
+
+evaluate(2000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(evaluate(rows).queries, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_streamed_memory_does_not_grow_with_the_matrix(tmp_path: Path) -> None:
+    """A matrix of 400 MB is scored by strips of 16 MB: no quarter of it is ever there at once."""
+    rows = 10_000
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM, str(rows), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    queries, growth = map(int, done.stdout.split())
+    assert queries == rows
+    assert growth < rows**2, f"{growth / 1e6:.0f} MB"
 
 
 def test_bootstrap_interval_holds_the_estimate_and_narrows() -> None:

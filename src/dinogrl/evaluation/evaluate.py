@@ -8,9 +8,10 @@ import numpy as np
 
 from dinogrl.distances import DISTANCES, Distance
 from dinogrl.errors import DataError
-from dinogrl.evaluation.metrics import Interval, QueryScores, bootstrap, score_queries, streamed_blocks
+from dinogrl.evaluation.metrics import Interval, QueryScores, bootstrap, matrix_blocks, score_queries, streamed_blocks
 from dinogrl.evaluation.protocols import PROTOCOLS, Direction, Protocol
 from dinogrl.evaluation.ranking import Meeting, Ranked, nearest
+from dinogrl.evaluation.rerank import Reranker
 from dinogrl.records import Embeddings, Scores
 from dinogrl.runtime import derived_seed
 
@@ -60,6 +61,7 @@ class Evaluation:
     protocol: Protocol
     distance: str
     directions: dict[str, Outcome]
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 
 def evaluate(
@@ -71,10 +73,12 @@ def evaluate(
     *,
     top: int = 20,
     confidence: bool = True,
+    rerank: Reranker | None = None,
 ) -> Evaluation:
     """Score the dataset's two test lists in every direction of the protocol; no whole matrix of distances is held.
 
-    ``top``: how many of the nearest gallery items are kept for pictures. Raises :class:`DataError` for embeddings of different
+    ``top``: how many of the nearest gallery items are kept for pictures. ``rerank`` re-ranks (and holds the matrix); it is named in
+    ``Evaluation.options``. Raises :class:`DataError` for embeddings of different
     models, NaN or an empty side; :class:`UnknownNameError` for an unknown protocol or distance.
     """
     if query.fingerprint != gallery.fingerprint:
@@ -86,11 +90,11 @@ def evaluate(
     directions = {}
     for direction in chosen.directions:
         sides = chosen.sides(query, gallery, direction)
-        outcome = _one_direction(*sides, direction, chosen, measure, max_rank, top)
+        outcome = _one_direction(*sides, direction, chosen, measure, max_rank, top, rerank)
         if confidence and outcome.scores.queries:
             outcome.intervals = bootstrap(outcome.queries, sides[0].identities)
         directions[direction.name] = outcome
-    return Evaluation(chosen, distance, directions)
+    return Evaluation(chosen, distance, directions, rerank.options if rerank is not None else {})
 
 
 def camera_pairs(outcome: Outcome, protocol: Protocol, distance: str = "mean_part") -> dict[tuple[int, int], Scores]:
@@ -112,7 +116,14 @@ def camera_pairs(outcome: Outcome, protocol: Protocol, distance: str = "mean_par
 
 
 def _one_direction(
-    query: Embeddings, gallery: Embeddings, direction: Direction, protocol: Protocol, distance: Distance, max_rank: int, top: int
+    query: Embeddings,
+    gallery: Embeddings,
+    direction: Direction,
+    protocol: Protocol,
+    distance: Distance,
+    max_rank: int,
+    top: int,
+    rerank: Reranker | None,
 ) -> Outcome:
     meeting = protocol.meeting(query, gallery)
     sampler = _Sampler(meeting)
@@ -122,7 +133,11 @@ def _one_direction(
         found.append(nearest(ranked, top))
         sampler.look(start, ranked)
 
-    queries = score_queries(streamed_blocks(query.parts, gallery.parts, distance, meeting), meeting, look)
+    if rerank is None:
+        blocks = streamed_blocks(query.parts, gallery.parts, distance, meeting)
+    else:
+        blocks = matrix_blocks(rerank(query, gallery, distance), meeting)
+    queries = score_queries(blocks, meeting, look)
     columns = np.concatenate(found)
     right = (gallery.identities[columns] == query.identities[:, None]) & (columns >= 0)
     scores = queries.scores(len(gallery), max_rank, protocol.name)

@@ -92,13 +92,15 @@ def evaluate_streamed(
     distance: Distance = mean_part_distance,
     drop_same_camera: bool = True,
     max_rank: int = 20,
+    strip: int = STRIP,
 ) -> Scores:
     """As :func:`evaluate_distances`, from the embeddings (N,P,D) and (M,P,D): the matrix is made and ranked strip by strip.
 
-    Memory holds a strip of the matrix and one block of each side, so both may lie on disk (``numpy.memmap``) and be far larger.
+    Memory holds ``strip`` bytes of the matrix and a block of each side, so both may lie on disk (``numpy.memmap``) and be far
+    larger than memory: 100,000 x 100,000 needs less than 4 GiB.
     """
     meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera)
-    blocks = streamed_blocks(query_parts, gallery_parts, distance, meeting)
+    blocks = streamed_blocks(query_parts, gallery_parts, distance, meeting, strip)
     return score_queries(blocks, meeting).scores(meeting.shape[1], max_rank)
 
 

@@ -72,7 +72,8 @@ def write_metrics(
 ) -> Metrics:
     """Write ``metrics.json`` in one piece, and return what was written.
 
-    ``model``: the recipe's name. ``selection``: how the weights were chosen. ``options``: what was done at test time.
+    ``model``: the recipe's name. ``selection``: how the weights were chosen. ``options``: what was done at test time
+    beyond what the evaluation knows of itself (re-ranking).
     """
     metrics = Metrics(
         dataset=dataset,
@@ -84,7 +85,7 @@ def write_metrics(
         distance=evaluation.distance,
         selection=selection,
         fingerprint=next(iter(evaluation.directions.values())).query.fingerprint,
-        options=options or {},
+        options={**evaluation.options, **(options or {})},
     )
     write_atomically(path, (json.dumps(metrics.model_dump(mode="json"), indent=2) + "\n").encode())
     return metrics

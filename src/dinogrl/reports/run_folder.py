@@ -13,6 +13,7 @@ import numpy as np
 from dinogrl.embedding.archive import load_embeddings
 from dinogrl.errors import DataError
 from dinogrl.evaluation.evaluate import Evaluation, evaluate
+from dinogrl.evaluation.rerank import named_reranker
 from dinogrl.evaluation.results import Metrics, read_metrics
 
 MAPS = ("silhouette", "gait_prior", "appearance_prior", "enriched")
@@ -46,12 +47,15 @@ class Run:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """Rankings and distances, made anew from the embeddings in the folder; None where it holds none."""
+        """Rankings and distances, made anew from the embeddings in the folder; None where it holds none.
+
+        k-reciprocal re-ranking is made anew too, temporal re-ranking is not (its halves are not kept).
+        """
         paths = [self.folder / f"{side}.safetensors" for side in ("query", "gallery")]
         if not all(path.is_file() for path in paths):
             return None
         query, gallery = (load_embeddings(path) for path in paths)
-        return evaluate(query, gallery, self.metrics.protocol, self.metrics.distance)
+        return evaluate(query, gallery, self.metrics.protocol, self.metrics.distance, rerank=named_reranker(self.metrics.options))
 
 
 def read_run(folder: Path) -> Run:
