@@ -112,12 +112,12 @@ class ReprojectedQuery(Query):
         weight1, weight0 = self._out_weights(g, state)
         bias = self.out_bias[:g].to(state)
         if found is None:
-            mean, variance = self.running_mean[:g].to(state) - bias, self.running_var[:g].to(state)
-        else:  # the bias moves the mean alike, and is gone
-            mean = weight1 * found[..., 0] + weight0 * found[..., 1]
+            mean, variance = self.running_mean[:g].to(state), self.running_var[:g].to(state)
+        else:
+            mean = weight1 * found[..., 0] + weight0 * found[..., 1] + bias
             variance = _variance(weight1, weight0, found)
         scale = self.gain[:g].to(state) * torch.rsqrt(variance + EPSILON)
-        shift = self.shift[:g].to(state) - scale * mean
+        shift = self.shift[:g].to(state) + scale * (bias - mean)
         weight1, weight0 = scale * weight1, scale * weight0
         plus = _spread(weight1[..., 0]) * sums.plus1 + _spread(weight0[..., 0]) * sums.plus0 + _spread(shift[..., 0])
         minus = _spread(weight1[..., 1]) * sums.minus1 + _spread(weight0[..., 1]) * sums.minus0 + _spread(shift[..., 1])

@@ -1,0 +1,179 @@
+"""The silhouette's parts: statistics without gathering, maps without fine tokens, the centred channel, and the start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor, nn
+
+from dinogrl.models.pooling import horizontal_stripes, set_pooling
+from dinogrl.models.streams.fusion import AttentionFusion
+from dinogrl.models.streams.silhouette import (
+    AppearancePrior,
+    GaitPrior,
+    MaskEncoder,
+    RowNorm,
+    centred_channel,
+    finer,
+    person_pixels,
+)
+from dinogrl.models.streams.start import start_mask
+from tiny_models import clips, tiny_model
+
+FINE = (10, 6)
+
+
+def norm_like(norm: RowNorm) -> nn.BatchNorm1d:
+    """torch's own batch norm in the same state."""
+    own = nn.BatchNorm1d(norm.num_features, affine=False).to(next(norm.buffers()).dtype)
+    own.load_state_dict(norm.state_dict())
+    return own.train(norm.training)
+
+
+def same_state(a: nn.Module, b: nn.Module) -> None:
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_marked_rows_are_normalised_as_if_they_were_gathered(train: bool) -> None:
+    torch.manual_seed(0)
+    norm = RowNorm(3).double().train(train)
+    rows = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
+    chosen = torch.rand(4, 5) > 0.4
+    own, weight = norm_like(norm), torch.randn(int(chosen.sum()), 3, dtype=torch.float64)
+    want = own(rows[chosen])
+    have = norm(rows, chosen)[chosen]
+    torch.testing.assert_close(have, want)
+    torch.testing.assert_close(*(torch.autograd.grad((y * weight).sum(), rows)[0] for y in (have, want)))
+    same_state(norm, own)
+
+
+def literal_gait_prior(prior: GaitPrior, tokens: Tensor, chosen: Tensor) -> Tensor:
+    rows = finer(tokens, FINE)[chosen]
+    hidden = prior.reduce(norm_like(prior.norm)(rows))
+    return prior.assign(F.gelu(norm_like(prior.inner_norm)(hidden))).softmax(1)
+
+
+def literal_appearance_prior(prior: AppearancePrior, tokens: Tensor, chosen: Tensor) -> Tensor:
+    rows = finer(tokens, FINE)[chosen]
+    return norm_like(prior.out_norm)(prior.reduce(norm_like(prior.norm)(rows))).sigmoid()
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("kind", "literal"), [(GaitPrior, literal_gait_prior), (AppearancePrior, literal_appearance_prior)])
+def test_priors_on_coarse_tokens_are_those_on_fine_foreground_rows(kind: type, literal: object, train: bool) -> None:
+    torch.manual_seed(1)
+    prior = kind(8, 4).double().train(train)
+    tokens, chosen = torch.randn(3, 5, 3, 8, dtype=torch.float64) + 2, torch.rand(3, *FINE) > 0.5
+    assert callable(literal)
+    want = literal(prior, tokens, chosen)
+    have = prior(tokens, FINE, chosen)[chosen]
+    torch.testing.assert_close(have, want, rtol=1e-8, atol=1e-8)
+    weight = torch.randn_like(want)
+    learned = list(prior.parameters())
+    for h, w in zip(*(torch.autograd.grad((y * weight).sum(), learned) for y in (have, want)), strict=True):
+        torch.testing.assert_close(h, w, rtol=1e-7, atol=1e-9)
+    everything = torch.ones(3, *FINE, dtype=torch.bool)
+    torch.testing.assert_close(prior(tokens, FINE).flatten(0, 2), literal(prior, tokens, everything), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_mask_encoder_is_its_formula_and_moves_its_statistics(train: bool) -> None:
+    torch.manual_seed(2)
+    mask = MaskEncoder(6).double().train(train)
+    tokens = 3 * torch.randn(2, 5, 3, 6, dtype=torch.float64) + 1
+    own = norm_like(mask.norm)
+    want = mask.encode(own(finer(tokens, FINE).reshape(-1, 6))).softmax(1).view(2, *FINE, 2)
+    torch.testing.assert_close(mask(tokens, FINE), want)
+    same_state(mask.norm, own)
+
+
+def test_mask_dropout_acts_in_training_only() -> None:
+    mask, tokens = MaskEncoder(64, dropout=0.5), torch.randn(2, 5, 3, 64)
+    assert not torch.equal(mask.train()(tokens, FINE), mask(tokens, FINE))
+    assert torch.equal(mask.eval()(tokens, FINE), mask(tokens, FINE))
+
+
+@pytest.mark.parametrize(("height", "rows"), [(64, 5), (16, 1), (32, 2)])
+def test_centred_channel_by_counting(height: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    probabilities = torch.rand(60, height, 4, 2, generator=generator)
+    probabilities[30:, :rows] = (probabilities[30:, :rows] + 0.3).clamp(max=1)
+    have = centred_channel(probabilities)
+    for frame, chosen in zip(probabilities, have, strict=True):
+        edge = np.concatenate([frame[:rows, :, 0].numpy(), frame[-rows:, :, 0].numpy()])
+        filled = int((edge > 0.5).sum())
+        assert torch.equal(chosen, frame[..., 1 if filled > edge.size / 2 else 0])
+
+
+def test_person_pixels_are_the_dilated_silhouette() -> None:
+    silhouette = torch.rand(5, 12, 9) * 0.7
+    for frame, person in zip(silhouette, person_pixels(silhouette), strict=True):
+        want = ndimage.binary_dilation(frame.numpy() > 0.5, structure=np.ones((3, 3)))
+        assert np.array_equal(person.numpy(), want)
+
+
+def test_attention_fusion_is_a_softmax_over_the_two_sources() -> None:
+    torch.manual_seed(4)
+    fusion = AttentionFusion(32).eval()
+    first, second = torch.randn(2, 3, 32, 6, 4).unbind()
+    scores = fusion.score(torch.cat([first, second], dim=1)).view(3, 32, 2, 6, 4).softmax(2)
+    torch.testing.assert_close(fusion(first, second), first * scores[:, :, 0] + second * scores[:, :, 1], rtol=1e-4, atol=1e-5)
+
+
+def test_stripes_and_set_pooling_by_loops() -> None:
+    maps = torch.randn(6, 5, 16, 3)
+    pooled = set_pooling(maps, frames=3)
+    assert torch.equal(pooled, torch.stack([maps[:3].max(0).values, maps[3:].max(0).values]))
+    parts = horizontal_stripes(pooled, (1, 2, 4))
+    assert parts.shape == (2, 7, 5)
+    bounds = [(0, 16), (0, 8), (8, 16), (0, 4), (4, 8), (8, 12), (12, 16)]
+    for part, (top, bottom) in enumerate(bounds):
+        strip = pooled[:, :, top:bottom].flatten(2)
+        torch.testing.assert_close(parts[:, part], strip.mean(2) + strip.max(2).values)
+    assert horizontal_stripes(pooled[:, :, :6], (1, 4, 16)).shape == (2, 21, 5)
+
+
+def people(frames: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Tokens (N,16,8,24) of frames in which a standing blob differs from the background, and where it is."""
+    generator = torch.Generator().manual_seed(seed)
+    person = torch.zeros(frames, 16, 8, dtype=torch.bool)
+    for i in range(frames):
+        left = 2 + int(torch.randint(0, 3, (1,), generator=generator))
+        person[i, 2:14, left : left + 2] = True
+    of_person, of_background, of_light = torch.randn(3, 24, generator=generator)
+    tokens = 0.5 * torch.randn(frames, 16, 8, 24, generator=generator)
+    tokens += torch.where(person[..., None], of_person, of_background)
+    # whole frames differ more than the person does, as visible and infrared frames do
+    tokens += 3 * torch.randn(frames, 1, 1, 1, generator=generator) * of_light
+    return tokens, person
+
+
+def test_start_finds_the_person_where_frames_differ_more_than_people() -> None:
+    tokens, person = people(12)
+    mask = MaskEncoder(24)
+    start_mask(mask, tokens)
+    other, there = people(12)  # the same world
+    probabilities = mask.eval()(other, (16, 8))
+    found = centred_channel(probabilities) > 0.5
+    overlap = (found & there).sum() / (found | there).sum()
+    assert overlap > 0.9
+    error = F.mse_loss(mask.reconstruct(probabilities), other)
+    assert error < 0.98 * (other - other.mean((0, 1, 2))).square().mean()
+    assert person.shape == there.shape
+
+
+def test_start_of_a_model_follows_the_recipe() -> None:
+    frames, _ = clips(4)
+    for start, moves in (("components", True), ("random", False)):
+        model = tiny_model("dinogrl", f"model.gait.mask_start={start}")
+        assert model.gait is not None
+        before = model.gait.mask.encode.weight.clone()
+        model.start_silhouette(frames)
+        assert torch.equal(before, model.gait.mask.encode.weight) != moves
+        assert all(p.isfinite().all() for p in model.gait.mask.parameters())
+    tiny_model("baseline").start_silhouette(frames)
