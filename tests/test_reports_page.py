@@ -13,7 +13,7 @@ from dinogrl.errors import DataError
 from dinogrl.reports import figures, pictures
 from dinogrl.reports.page import write_page
 from dinogrl.reports.run_folder import read_run
-from report_runs import make_frames, make_run
+from tiny_runs import make_frames, make_run
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 

@@ -1,0 +1,99 @@
+"""Several looks at one tracklet: what is looked at, and that the mean is the mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dinogrl import checkpoints
+from dinogrl.data.clips import SAMPLINGS
+from dinogrl.data.frames import write_image
+from dinogrl.data.loaders import evaluation_loader
+from dinogrl.embedding.extract import extract
+from dinogrl.embedding.test_time import Looks, extract_looks, halves, split_clips
+from dinogrl.recipes.schema import Data
+from dinogrl.records import Modality, ModelOutput, Tracklet
+
+DATA = Data(height=16, width=8, frames=3, workers=0)
+
+
+def a_tracklet(length: int, name: str = "t") -> Tracklet:
+    return Tracklet(name, 4, 2, Modality.VISIBLE, "", tuple(f"{name}-{i}.png" for i in range(length)))
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(2, 6), st.sampled_from(list(SAMPLINGS)))
+def test_clips_cover_all_frames_and_any_sampling_keeps_them(length: int, frames: int, count: int, sampling: str) -> None:
+    tracklet = a_tracklet(length)
+    everything = split_clips(tracklet, frames, "all")
+    assert {frame for clip in everything for frame in clip.frames} == set(tracklet.frames)
+    assert everything[0].frames == tuple(tracklet.frames[i] for i in SAMPLINGS["segments"].test(length, frames))
+    for clip in (*everything, *split_clips(tracklet, frames, count)):
+        assert len(clip.frames) == frames and (clip.identity, clip.camera) == (4, 2)
+        order = [tracklet.frames.index(frame) for frame in clip.frames]
+        assert order == sorted(order), "time runs forward"
+        assert SAMPLINGS[sampling].test(frames, frames).tolist() == list(range(frames))
+    assert len(split_clips(tracklet, frames, count)) == min(count, len(everything))
+    assert split_clips(tracklet, frames, 1) == [tracklet]
+
+
+def test_halves_keep_the_name_and_every_frame() -> None:
+    tracklets = [a_tracklet(7), a_tracklet(1, "single")]
+    first, second = halves(tracklets)
+    assert first[0].frames + second[0].frames == tracklets[0].frames and first[0].id == second[0].id == "t"
+    assert first[1].frames == second[1].frames == tracklets[1].frames
+
+
+class Weighing(nn.Module):
+    """One part: the clip's pixels weighed by column and frame, so that mirror and order matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
+        columns = torch.linspace(1, 2, frames.shape[-1])
+        order = torch.linspace(1, 3, frames.shape[1])
+        return ModelOutput(((frames * columns).mean((-2, -1)) * order[:, None]).sum(1)[:, None] * self.scale, gait_parts=0)
+
+
+@pytest.fixture
+def tracklets(tmp_path: Path) -> list[Tracklet]:
+    made = []
+    for name, length in (("a", 8), ("b", 2), ("c", 5)):
+        tracklet = replace(a_tracklet(length, name), root=str(tmp_path))
+        for i in range(length):
+            picture = np.random.default_rng([ord(name), i]).integers(0, 256, (16, 8, 3), dtype=np.uint8)
+            write_image(tracklet.path(i), picture)
+        made.append(tracklet)
+    return made
+
+
+def test_no_further_looks_are_the_plain_embedding(tracklets: list[Tracklet]) -> None:
+    plain = extract(Weighing(), evaluation_loader(tracklets, DATA, sampling="segments", batch=2), "cpu", tracklets=tracklets)
+    one = extract_looks(Weighing(), tracklets, DATA, "cpu", Looks(), sampling="segments", batch=2)
+    np.testing.assert_allclose(one.parts, plain.parts, rtol=1e-6)
+    assert (one.tracklet_ids, one.frames, one.fingerprint) == (plain.tracklet_ids, plain.frames, plain.fingerprint)
+    assert Looks().options == {}
+
+
+def test_looks_are_averaged(tracklets: list[Tracklet]) -> None:
+    network = Weighing()
+    both = extract_looks(network, tracklets, DATA, "cpu", Looks(flip=True, clips="all"), sampling="segments", batch=2)
+    assert both.fingerprint == checkpoints.fingerprint(network.state_dict())
+    assert both.tracklet_ids == ["a", "b", "c"] and both.identities.tolist() == [4, 4, 4]
+    for row, tracklet in enumerate(tracklets):
+        vectors = []
+        for clip in split_clips(tracklet, 3, "all"):
+            (batch,) = evaluation_loader([clip], DATA, sampling="segments", batch=1)
+            for frames in (batch.frames, batch.frames.flip(-1)):
+                vectors.append(network(frames, batch.modality).parts[0].detach().numpy())
+        np.testing.assert_allclose(both.parts[row], np.mean(vectors, axis=0), rtol=1e-5, atol=1e-6)
+    assert Looks(flip=True, clips="all").options == {"flip": True, "clips": "all"}
+    assert Looks(clips=3).options == {"clips": 3}
