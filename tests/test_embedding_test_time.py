@@ -18,6 +18,7 @@ from dinogrl.data.frames import write_image
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract
 from dinogrl.embedding.test_time import Looks, extract_looks, halves, split_clips
+from dinogrl.errors import DataError
 from dinogrl.recipes.schema import Data
 from dinogrl.records import Modality, ModelOutput, Tracklet
 
@@ -97,3 +98,16 @@ def test_looks_are_averaged(tracklets: list[Tracklet]) -> None:
         np.testing.assert_allclose(both.parts[row], np.mean(vectors, axis=0), rtol=1e-5, atol=1e-6)
     assert Looks(flip=True, clips="all").options == {"flip": True, "clips": "all"}
     assert Looks(clips=3).options == {"clips": 3}
+
+
+def test_looks_from_a_command_line() -> None:
+    assert Looks.of(True, "all") == Looks(True, "all") and Looks.of(False, "4") == Looks(False, 4)
+    for wrong in ("0", "-1", "every", "1.5", ""):
+        with pytest.raises(DataError, match="number from 1 on, or all"):
+            Looks.of(False, wrong)
+
+
+def test_progress_counts_tracklets(tracklets: list[Tracklet]) -> None:
+    told: list[int] = []
+    extract_looks(Weighing(), tracklets, DATA, "cpu", Looks(clips="all"), sampling="segments", batch=2, on_progress=told.append)
+    assert told[-1] == 3 and told == sorted(told)

@@ -40,15 +40,20 @@ def evaluate(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file too.")] = None,
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
+    flip: Annotated[bool, typer.Option("--flip", help="Average each clip with its mirror image.")] = False,
+    clips: Annotated[str, typer.Option(help="Clips of each tracklet to average: a number, or all for every frame.")] = "1",
+    rerank: Annotated[str, typer.Option(help="none, k_reciprocal or temporal.")] = "none",
     device: Device = "auto",
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
 
-    Writes metrics.json, query.safetensors, gallery.safetensors and, where there is a gait stream, silhouettes.npz.
+    Writes metrics.json, query.safetensors, gallery.safetensors and, where there is a gait stream, silhouettes.npz. What is done
+    beyond the protocol (--flip, --clips, --rerank) is named in metrics.json.
 
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
     from dinogrl.checkpoints import write_atomically
+    from dinogrl.embedding.test_time import Looks
     from dinogrl.training.evaluation_run import evaluate_checkpoint
 
     folder = out or checkpoint.parent
@@ -60,7 +65,9 @@ def evaluate(
             out=folder,
             layout=layout,
             device=device,
-            on_progress=lambda done, total: tell("evaluate", done, total, "clips"),
+            looks=Looks.of(flip, clips),
+            rerank=rerank,
+            on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
         )
     say(score_table(metrics))
     if json is not None:

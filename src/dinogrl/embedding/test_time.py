@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dinogrl import checkpoints
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract, shown_frames
+from dinogrl.errors import DataError
 from dinogrl.recipes.schema import Data
 from dinogrl.records import Embeddings, ModelOutput, Tracklet
 
@@ -30,6 +31,15 @@ class Looks:
 
     def __post_init__(self) -> None:
         assert self.clips == "all" or self.clips >= 1, f"clips must be 'all' or at least 1, given {self.clips}"
+
+    @classmethod
+    def of(cls, flip: bool, clips: str) -> Looks:
+        """From what a command line gives. Raises :class:`DataError` for clips that are neither ``all`` nor a number from 1 on."""
+        if clips == "all":
+            return cls(flip, "all")
+        if not clips.isdecimal() or int(clips) < 1:
+            raise DataError(f"cannot look at {clips!r} clips of a tracklet; give a number from 1 on, or all")
+        return cls(flip, int(clips))
 
     @property
     def options(self) -> dict[str, str | int | float | bool]:
@@ -63,9 +73,16 @@ def extract_looks(
     batch: int,
     **options: Any,
 ) -> Embeddings:
-    """Embed every tracklet, averaged over its looks; ``options`` go to :func:`dinogrl.embedding.extract.extract`."""
+    """Embed every tracklet, averaged over its looks; ``options`` go to :func:`dinogrl.embedding.extract.extract`.
+
+    ``on_progress`` among them is told the number of tracklets done, however many clips each has.
+    """
     clips = [split_clips(tracklet, data.frames, looks.clips) for tracklet in tracklets]
     loader = evaluation_loader([clip for of_one in clips for clip in of_one], data, sampling=sampling, batch=batch)
+    told = options.pop("on_progress", None)
+    if told is not None:
+        ends = np.cumsum([len(of_one) for of_one in clips])
+        options["on_progress"] = lambda done: told(int(np.searchsorted(ends, done, "right")))
     options["fingerprint"] = options.get("fingerprint") or checkpoints.fingerprint(network.state_dict())
     every = extract(FlipAveraged(network) if looks.flip else network, loader, device, **options)
     return average_clips(every, tracklets, [len(of_one) for of_one in clips])

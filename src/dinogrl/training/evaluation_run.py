@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dinogrl import runtime
+from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
-from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.archive import save_embeddings
-from dinogrl.embedding.extract import extract
 from dinogrl.embedding.silhouettes import write_silhouettes
+from dinogrl.embedding.test_time import Looks, extract_looks, halves
 from dinogrl.errors import DataError
 from dinogrl.evaluation.evaluate import evaluate
 from dinogrl.evaluation.protocols import choose_protocol
+from dinogrl.evaluation.rerank import KReciprocal, Reranker, TemporalKReciprocal
 from dinogrl.evaluation.results import Metrics, write_metrics
 from dinogrl.models.archive import load_model
+from dinogrl.records import Embeddings, Tracklet
 
 Watcher = Callable[[int, int], None]
+Embed = Callable[[Sequence[Tracklet]], Embeddings]
+ONE_LOOK = Looks()
+
+
+def _temporal(embed: Embed, tracklets: Sequence[Tracklet]) -> Reranker:
+    first, second = halves(tracklets)
+    return TemporalKReciprocal(embed(first), embed(second))
+
+
+RERANKING: Catalog[Callable[[Embed, Sequence[Tracklet]], Reranker | None]] = Catalog(
+    "re-ranking",
+    {"none": lambda embed, tracklets: None, "k_reciprocal": lambda embed, tracklets: KReciprocal(), "temporal": _temporal},
+)
 
 
 def evaluate_checkpoint(
@@ -29,15 +43,19 @@ def evaluate_checkpoint(
     out: Path | None = None,
     layout: str = "auto",
     device: str = "auto",
+    looks: Looks = ONE_LOOK,
+    rerank: str = "none",
     on_progress: Watcher | None = None,
 ) -> Metrics:
     """Embed the test tracklets of ``data``, rank them under a named protocol, and write metrics.json into ``out``.
 
     ``out`` (the checkpoint's own folder, unless given) also receives query.safetensors and gallery.safetensors, and
-    silhouettes.npz where the model has a gait stream. ``on_progress`` is told clips done and clips in all.
+    silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips) and ``rerank`` (:data:`RERANKING`) are named
+    in the result. ``on_progress`` is told tracklets done and tracklets in all.
 
     Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset without test lists.
     """
+    make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
     trained = load_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
@@ -50,23 +68,24 @@ def evaluate_checkpoint(
     bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and runtime.fast_bfloat16(where))
     total = len(dataset.query) + len(dataset.gallery)
 
-    def tell(before: int, done: int) -> None:
-        if on_progress is not None:
-            on_progress(before + done, total)
-
-    query, gallery = (
-        extract(
+    def embed(tracklets: Sequence[Tracklet], before: int | None = None) -> Embeddings:
+        told = None if on_progress is None or before is None else on_progress
+        return extract_looks(
             trained.network,
-            evaluation_loader(tracklets, settings, sampling=rules.sampling, batch=recipe.batch),
+            tracklets,
+            settings,
             where,
-            tracklets=tracklets,
+            looks,
+            sampling=rules.sampling,
+            batch=recipe.batch,
             fingerprint=trained.fingerprint,
             bfloat16=bfloat16,
-            on_progress=partial(tell, before),
+            on_progress=None if told is None else lambda done: told((before or 0) + done, total),
         )
-        for tracklets, before in ((dataset.query, 0), (dataset.gallery, len(dataset.query)))
-    )
-    result = evaluate(query, gallery, rules, distance=recipe.distance)
+
+    query, gallery = embed(dataset.query, 0), embed(dataset.gallery, len(dataset.query))
+    reranker = make_reranker(embed, [*dataset.query, *dataset.gallery])
+    result = evaluate(query, gallery, rules, distance=recipe.distance, rerank=reranker)
     folder.mkdir(parents=True, exist_ok=True)
     save_embeddings(folder / "query.safetensors", query)
     save_embeddings(folder / "gallery.safetensors", gallery)
@@ -80,4 +99,5 @@ def evaluate_checkpoint(
         model=trained.recipe.name,
         frames_per_clip=settings.frames,
         selection=str(trained.facts.get("selection", "unknown")),
+        options=looks.options,
     )

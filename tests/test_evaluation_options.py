@@ -1,0 +1,69 @@
+"""Options of the test, from the command line to the result that names them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinogrl.cli import main as cli
+from dinogrl.embedding.archive import load_embeddings
+from dinogrl.models.archive import save_model
+from tiny_datasets import hitsz_vcm
+from tiny_models import tiny_model, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command up to its options: an untrained model, a tiny dataset."""
+    root = tmp_path_factory.mktemp("options")
+    hitsz_vcm(root / "data")
+    small = ["data.height=32", "data.width=16", "data.frames=3", "data.workers=0"]
+    model = tiny_model("baseline", *small)
+    save_model(root / "model.safetensors", model.state_dict(), tiny_recipe("baseline", *small), 5, {"selection": "last"})
+    return ["evaluate", str(root / "model.safetensors"), "--data", str(root / "data"), "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], {}),
+        (["--flip"], {"flip": True}),
+        (["--clips", "2"], {"clips": 2}),
+        (["--flip", "--clips", "all"], {"flip": True, "clips": "all"}),
+        (["--rerank", "k_reciprocal"], {"rerank": "k_reciprocal", "rerank_k1": 20, "rerank_k2": 6, "rerank_original": 0.3}),
+    ],
+    ids=["plain", "flip", "clips", "both", "rerank"],
+)
+def test_the_result_names_what_was_done(words: list[str], options: list[str], named: dict[str, object], tmp_path: Path) -> None:
+    assert cli.main([*words, *options, "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["options"] == named
+
+
+def test_looks_change_the_vectors_and_nothing_else(words: list[str], tmp_path: Path) -> None:
+    assert cli.main([*words, "--out", str(tmp_path / "plain")]) == 0
+    assert cli.main([*words, "--clips", "all", "--out", str(tmp_path / "all")]) == 0
+    plain, every = (load_embeddings(tmp_path / name / "query.safetensors") for name in ("plain", "all"))
+    assert (plain.tracklet_ids, plain.frames, plain.fingerprint) == (every.tracklet_ids, every.frames, every.fingerprint)
+    assert not np.allclose(plain.parts, every.parts)
+
+
+def test_temporal_reranking_embeds_both_halves(words: list[str], tmp_path: Path) -> None:
+    assert cli.main([*words, "--rerank", "temporal", "--out", str(tmp_path)]) == 0
+    options = json.loads((tmp_path / "metrics.json").read_text())["options"]
+    assert options["rerank"] == "temporal_k_reciprocal" and options["rerank_halves"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--clips", "0"], "number from 1 on, or all"), (["--rerank", "reciprocal"], "did you mean 'k_reciprocal'")],
+)
+def test_wrong_options_are_one_clear_line(
+    words: list[str], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, *options, "--out", str(tmp_path / "never")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "never").exists()
