@@ -91,6 +91,25 @@ def test_agrees_with_the_literal_evaluator(case: Case, drop: bool, max_rank: int
         assert_same(evaluate_distances(case.distances, *case.labels, drop, max_rank), literal(case, drop, max_rank))
 
 
+@settings(max_examples=150)
+@given(cases(), st.booleans(), st.booleans())
+def test_rank_counts_each_identity_once_where_it_should(case: Case, drop: bool, blind: bool) -> None:
+    meeting = Meeting(*case.labels, drop, ((0, 1),) if blind else (), unique_identities=True)
+    scores = score_queries(matrix_blocks(case.distances, meeting), meeting)
+    for q in range(len(case.query_ids)):
+        met = []
+        for g in sorted(range(len(case.gallery_ids)), key=lambda g: (case.distances[q, g], g)):
+            cameras = case.query_cameras[q], case.gallery_cameras[g]
+            same = case.gallery_ids[g] == case.query_ids[q]
+            if (drop and same and cameras[0] == cameras[1]) or (blind and cameras == (0, 1)):
+                continue
+            if case.gallery_ids[g] not in met:
+                met.append(case.gallery_ids[g])
+        assert scores.valid[q] == (case.query_ids[q] in met)
+        if scores.valid[q]:
+            assert scores.first[q] == met.index(case.query_ids[q])
+
+
 @settings(max_examples=60)
 @given(cases(), st.booleans())
 def test_nearest_is_the_top_of_the_literal_ranking(case: Case, drop: bool) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
+from dinogrl.distances import DISTANCES
 from dinogrl.errors import DataError, UnknownNameError
+from dinogrl.evaluation import evaluate
 from dinogrl.evaluation.protocols import BOTH, INFRARED_TO_VISIBLE, LISTS, PROTOCOLS, VISIBLE_TO_INFRARED, choose_protocol
 from dinogrl.records import Embeddings, Modality
 
@@ -88,3 +92,74 @@ def test_choice_by_dataset() -> None:
     assert choose_protocol("buptcampus-legacy", "buptcampus").visible_batch == 64
     with pytest.raises(UnknownNameError, match="did you mean 'hitsz-vcm'"):
         choose_protocol("hitsz-vmc", "hitsz-vcm")
+
+
+def an_image_set(modality: Modality, cameras: tuple[int, ...]) -> Embeddings:
+    """Three images of each of six people in each camera, file names not in the order of rows."""
+    cells = [(i, c, k) for i in range(6) for c in cameras for k in range(3)]
+    noise = np.random.default_rng(int(modality))
+    own = np.random.default_rng(8).standard_normal((6, 1, 5))
+    ids = np.array([i for i, _, _ in cells])
+    return Embeddings(
+        parts=(own[ids] + 1.5 * noise.standard_normal((len(cells), 1, 5))).astype(np.float32),
+        tracklet_ids=[f"cam{c}/{i:04d}/{2 - k:04d}.jpg" for i, c, k in cells],
+        identities=ids,
+        cameras=np.array([c for _, c, _ in cells]),
+        modalities=np.full(len(cells), int(modality)),
+        fingerprint="f",
+    )
+
+
+def test_gallery_is_drawn_as_the_datasets_own_code_draws_it() -> None:
+    """Seeded by the trial, through people and cameras in order, one of the sorted names: written out here the literal way."""
+    gallery = an_image_set(Modality.VISIBLE, (1, 2, 4, 5))
+    draw = PROTOCOLS["sysu-mm01-indoor"].draw
+    assert draw is not None
+    for trial in range(3):
+        random.seed(trial)
+        expected = []
+        for identity in range(6):
+            for camera in (1, 2):
+                names = [n for n in gallery.tracklet_ids if n.startswith(f"cam{camera}/{identity:04d}/")]
+                expected.append(random.choice(sorted(names)))
+        assert [gallery.tracklet_ids[row] for row in draw.rows(gallery, trial)] == expected
+
+
+def test_sysu_scores_are_means_over_ten_draws() -> None:
+    query, gallery = an_image_set(Modality.INFRARED, (3, 6)), an_image_set(Modality.VISIBLE, (1, 2, 4, 5))
+    protocol = PROTOCOLS["sysu-mm01"]
+    result = evaluate(query, gallery, protocol)
+    assert list(result.directions) == ["infrared_to_visible"]
+    outcome = result.directions["infrared_to_visible"]
+    firsts, precisions = [], []
+    for drawn in protocol.galleries(gallery):
+        assert len(drawn) == 24
+        matrix = DISTANCES["mean_part"](query.parts, drawn.parts)
+        for q in range(len(query)):
+            kept = [g for g in np.argsort(matrix[q], kind="stable") if (query.cameras[q], drawn.cameras[g]) != (3, 2)]
+            right = [drawn.identities[g] == query.identities[q] for g in kept]
+            places = np.flatnonzero(right)
+            precisions.append(np.mean([(i + 1) / (place + 1) for i, place in enumerate(places)]))
+            met = list(dict.fromkeys(int(drawn.identities[g]) for g in kept))
+            firsts.append(met.index(int(query.identities[q])))
+    assert outcome.scores.mAP == pytest.approx(np.mean(precisions))
+    assert outcome.scores.rank(1) == pytest.approx(np.mean(np.array(firsts) == 0))
+    assert outcome.scores.rank(3) == pytest.approx(np.mean(np.array(firsts) < 3))
+    assert outcome.scores.gallery == 24 and outcome.intervals["mAP"].low < outcome.scores.mAP < outcome.intervals["mAP"].high
+
+
+def test_llcm_and_regdb_go_both_ways() -> None:
+    query = an_image_set(Modality.INFRARED, (1, 2, 4))
+    gallery = an_image_set(Modality.VISIBLE, (1, 2, 3))
+    everything = Embeddings(
+        np.concatenate([query.parts, gallery.parts]),
+        query.tracklet_ids + gallery.tracklet_ids,
+        *(np.concatenate([getattr(query, n), getattr(gallery, n)]) for n in ("identities", "cameras", "modalities")),
+        "f",
+    )
+    llcm = evaluate(everything, everything, "llcm")
+    assert {name: (o.scores.queries, o.scores.gallery) for name, o in llcm.directions.items()} == {
+        "infrared_to_visible": (54, 18),
+        "visible_to_infrared": (54, 18),
+    }
+    assert evaluate(everything, everything, "regdb").directions["visible_to_infrared"].scores.gallery == 54

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,6 +77,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the dataset's two test lists in every direction of the protocol; no whole matrix of distances is held.
 
+    Where the protocol draws its gallery in several trials, scores are means over them, and pictures are of the first.
     ``top``: how many of the nearest gallery items are kept for pictures. ``rerank`` re-ranks (and holds the matrix); it is named in
     ``Evaluation.options``. Raises :class:`DataError` for embeddings of different
     models, NaN or an empty side; :class:`UnknownNameError` for an unknown protocol or distance.
@@ -89,12 +90,27 @@ def evaluate(
     measure = DISTANCES[distance]
     directions = {}
     for direction in chosen.directions:
-        sides = chosen.sides(query, gallery, direction)
-        outcome = _one_direction(*sides, direction, chosen, measure, max_rank, top, rerank)
-        if confidence and outcome.scores.queries:
-            outcome.intervals = bootstrap(outcome.queries, sides[0].identities)
-        directions[direction.name] = outcome
+        asking, whole = chosen.sides(query, gallery, direction)
+        trials = [
+            _one_direction(asking, drawn, direction, chosen, measure, max_rank, top, rerank) for drawn in chosen.galleries(whole)
+        ]
+        directions[direction.name] = _over_trials(trials, confidence)
     return Evaluation(chosen, distance, directions, rerank.options if rerank is not None else {})
+
+
+def _over_trials(trials: list[Outcome], confidence: bool) -> Outcome:
+    """The first trial's outcome with the mean scores of all, and intervals over the queries of all."""
+    outcome, scores = trials[0], [trial.scores for trial in trials]
+    outcome.scores = replace(
+        scores[0],
+        cmc=np.mean([s.cmc for s in scores], axis=0),
+        mAP=float(np.mean([s.mAP for s in scores])),
+        mINP=float(np.mean([s.mINP for s in scores])),
+    )
+    if confidence and outcome.scores.queries:
+        ids = np.tile(outcome.query.identities, len(trials))
+        outcome.intervals = bootstrap(QueryScores.joined([trial.queries for trial in trials]), ids)
+    return outcome
 
 
 def camera_pairs(outcome: Outcome, protocol: Protocol, distance: str = "mean_part") -> dict[tuple[int, int], Scores]:

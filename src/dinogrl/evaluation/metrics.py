@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dinogrl.distances import Array, Distance, mean_part_distance
 from dinogrl.errors import DataError
-from dinogrl.evaluation.ranking import Meeting, Ranked, rank_block
+from dinogrl.evaluation.ranking import Meeting, Ranked, identities_before, rank_block
 from dinogrl.records import Scores
 from dinogrl.runtime import derived_seed, threads
 
@@ -44,6 +44,12 @@ class QueryScores:
     def take(self, rows: np.ndarray) -> QueryScores:
         """The queries named by an index or boolean array."""
         return QueryScores(self.first[rows], self.precision[rows], self.penalty[rows], self.matches[rows])
+
+    @staticmethod
+    def joined(parts: Sequence[QueryScores]) -> QueryScores:
+        """Several lists of queries as one."""
+        names = ("first", "precision", "penalty", "matches")
+        return QueryScores(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def scores(self, gallery: int, max_rank: int = 20, protocol: str = "") -> Scores:
         """The means over the queries that have a match."""
@@ -137,7 +143,7 @@ def score_queries(blocks: Iterable[Block], meeting: Meeting, look: Callable[[int
     n = meeting.shape[0]
     scores = QueryScores(np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64))
     for start, ranked in _ranked(blocks, meeting):
-        _score_block(ranked, start, scores)
+        _score_block(ranked, start, scores, meeting)
         if look is not None:
             look(start, ranked)
     return scores
@@ -157,14 +163,14 @@ def _ranked(blocks: Iterable[Block], meeting: Meeting) -> Iterator[tuple[int, Ra
             yield first, future.result()
 
 
-def _score_block(ranked: Ranked, start: int, scores: QueryScores) -> None:
+def _score_block(ranked: Ranked, start: int, scores: QueryScores, meeting: Meeting) -> None:
     matches = ranked.matches
     query, first, counts = np.unique(matches.query, return_index=True, return_counts=True)
     if not len(query):
         return
     nth = np.arange(len(matches.query)) - np.repeat(first, counts) + 1
     rows, last = start + query, first + counts - 1
-    scores.first[rows] = matches.position[first]
+    scores.first[rows] = identities_before(ranked, first, meeting) if meeting.unique_identities else matches.position[first]
     scores.precision[rows] = np.add.reduceat(nth / (matches.position + 1), first) / counts
     scores.penalty[rows] = counts / (matches.position[last] + 1)
     scores.matches[rows] = counts

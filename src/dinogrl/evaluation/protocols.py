@@ -5,7 +5,8 @@ Numbers are comparable only under one protocol, so each result carries the name 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,12 +60,35 @@ LISTS: Catalog[Callable[[Embeddings, Embeddings, Direction], Sides]] = Catalog(
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Of the gallery, ``trials`` times, one tracklet of each identity in each camera is drawn; scores are means over the trials.
+
+    ``cameras``: those of the gallery, empty for all. The draw is that of the datasets' own code: Python's generator, seeded with
+    the number of the trial, goes through identities and cameras in ascending order and chooses among the sorted file names.
+    """
+
+    trials: int = 10
+    cameras: tuple[int, ...] = ()
+
+    def rows(self, gallery: Embeddings, trial: int) -> np.ndarray:
+        """Rows of the gallery that one trial draws."""
+        choices = random.Random(trial)
+        cells: dict[tuple[int, int], list[int]] = {}
+        for row in sorted(range(len(gallery)), key=lambda row: gallery.tracklet_ids[row]):
+            cells.setdefault((int(gallery.identities[row]), int(gallery.cameras[row])), []).append(row)
+        wanted = sorted(cell for cell in cells if not self.cameras or cell[1] in self.cameras)
+        return np.array([choices.choice(cells[cell]) for cell in wanted], dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Everything that must agree before two results may stand in one table.
 
     ``lists`` names how the dataset's two test lists become query and gallery (:data:`LISTS`). ``drop_same_camera`` strikes the
     query's own identity in its own camera out of the gallery. ``visible_batch``: the last incomplete batch of visible tracklets
     of this size is left out of each list, 0 for none. ``sampling`` and ``frames``: how the frames of a clip are chosen, and T.
+    ``blind``: (query camera, gallery camera) pairs that never meet. ``unique_identities``: rank-k counts each identity once.
+    ``draw``: the gallery is drawn anew in several trials.
     """
 
     name: str
@@ -75,6 +99,9 @@ class Protocol:
     frames: int
     visible_batch: int = 0
     directions: tuple[Direction, ...] = BOTH
+    blind: tuple[tuple[int, int], ...] = ()
+    unique_identities: bool = False
+    draw: Draw | None = None
 
     def sides(self, query: Embeddings, gallery: Embeddings, direction: Direction) -> Sides:
         """Query and gallery of one direction, from the dataset's two test lists.
@@ -94,7 +121,23 @@ class Protocol:
 
     def meeting(self, query: Embeddings, gallery: Embeddings) -> Meeting:
         """Who meets whom on the two sides."""
-        return Meeting(query.identities, gallery.identities, query.cameras, gallery.cameras, self.drop_same_camera)
+        return Meeting(
+            query.identities,
+            gallery.identities,
+            query.cameras,
+            gallery.cameras,
+            self.drop_same_camera,
+            self.blind,
+            self.unique_identities,
+        )
+
+    def galleries(self, gallery: Embeddings) -> Iterator[Embeddings]:
+        """The gallery of each trial: the whole one, or as it is drawn."""
+        if self.draw is None:
+            yield gallery
+        else:
+            for trial in range(self.draw.trials):
+                yield gallery.take(self.draw.rows(gallery, trial))
 
 
 PROTOCOLS: Catalog[Protocol] = Catalog(
@@ -138,6 +181,50 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
                 frames=10,
             ),
             Protocol(
+                "sysu-mm01",
+                "SYSU-MM01, all search, single shot: infrared images search one visible image of each person in each of the"
+                " cameras 1, 2, 4 and 5, drawn ten times; camera 3 never meets camera 2, which is the same room; rank-k counts each person once.",
+                lists="by_modality",
+                drop_same_camera=False,
+                sampling="segments",
+                frames=1,
+                directions=(INFRARED_TO_VISIBLE,),
+                blind=((3, 2),),
+                unique_identities=True,
+                draw=Draw(cameras=(1, 2, 4, 5)),
+            ),
+            Protocol(
+                "sysu-mm01-indoor",
+                "SYSU-MM01, indoor search, single shot: as sysu-mm01 with the visible cameras 1 and 2 alone.",
+                lists="by_modality",
+                drop_same_camera=False,
+                sampling="segments",
+                frames=1,
+                directions=(INFRARED_TO_VISIBLE,),
+                blind=((3, 2),),
+                unique_identities=True,
+                draw=Draw(cameras=(1, 2)),
+            ),
+            Protocol(
+                "regdb",
+                "RegDB: all test images of one modality search all of the other; one of the dataset's ten splits at a time.",
+                lists="by_modality",
+                drop_same_camera=False,
+                sampling="segments",
+                frames=1,
+            ),
+            Protocol(
+                "llcm",
+                "LLCM: one image of each person in each camera of the searched modality, drawn ten times; a query never meets its"
+                " own identity in its own camera; rank-k counts each person once.",
+                lists="by_modality",
+                drop_same_camera=True,
+                sampling="segments",
+                frames=1,
+                unique_identities=True,
+                draw=Draw(),
+            ),
+            Protocol(
                 "folder",
                 "Your own footage: all test tracklets of one modality search all of the other; a query never meets its own identity"
                 " in its own camera.",
@@ -151,7 +238,17 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
 )
 
 # By the name of a dataset. The full BUPTCampus lists, since the legacy protocol leaves nothing of a small dataset.
-DEFAULTS: Catalog[str] = Catalog("dataset", {"hitsz-vcm": "hitsz-vcm", "buptcampus": "buptcampus-full", "folder": "folder"})
+DEFAULTS: Catalog[str] = Catalog(
+    "dataset",
+    {
+        "hitsz-vcm": "hitsz-vcm",
+        "buptcampus": "buptcampus-full",
+        "sysu-mm01": "sysu-mm01",
+        "regdb": "regdb",
+        "llcm": "llcm",
+        "folder": "folder",
+    },
+)
 
 
 def default_protocol(dataset: str) -> Protocol:

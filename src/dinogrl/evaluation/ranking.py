@@ -21,6 +21,7 @@ class Meeting:
 
     With ``drop_same_camera`` a query never meets the gallery items of its own identity in its own camera (they are as good as the
     same picture). ``blind`` holds pairs (query camera, gallery camera) that never meet at all, whoever is seen.
+    ``unique_identities``: for rank-k each identity counts once, at its nearest gallery item.
     Raises :class:`DataError` for arrays that do not fit each other, or are empty.
     """
 
@@ -30,6 +31,7 @@ class Meeting:
     gallery_cameras: np.ndarray
     drop_same_camera: bool = True
     blind: tuple[tuple[int, int], ...] = ()
+    unique_identities: bool = False
     _order: np.ndarray = field(init=False, repr=False)  # gallery by identity
     _sorted_ids: np.ndarray = field(init=False, repr=False)
 
@@ -66,6 +68,10 @@ class Meeting:
         for query_camera, gallery_camera in self.blind:
             meets &= (cameras[row] != query_camera) | (gallery_cameras != gallery_camera)
         return row, column, meets
+
+    def by_identity(self) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) gallery columns ordered by identity, and where among them each identity begins."""
+        return self._order, np.flatnonzero(np.r_[True, np.diff(self._sorted_ids) != 0])
 
     def strike(self, distances: np.ndarray, start: int) -> np.ndarray:
         """A copy of the distances (n,M) of queries ``start`` onwards, in a floating type, NaN where two do not meet."""
@@ -136,6 +142,21 @@ def _break_ties(struck: np.ndarray, row: np.ndarray, column: np.ndarray, nearer:
             for match in mine:
                 position[match] += np.count_nonzero(struck[i, : column[match]] == struck[i, column[match]])
     return position
+
+
+def identities_before(ranked: Ranked, first: np.ndarray, meeting: Meeting) -> np.ndarray:
+    """How many other identities are met before the first match; ``first``: index into ``ranked.matches`` of each query's."""
+    matches = ranked.matches
+    order, begins = meeting.by_identity()
+    struck = ranked.struck[matches.query[first]]
+    closest = np.fmin.reduceat(struck[:, order], begins, axis=1)  # (n,K); NaN where nothing of an identity is met
+    limit, column = matches.distance[first], matches.column[first]
+    before = (closest < limit[:, None]).sum(axis=1)
+    tied = closest == limit[:, None]  # the match's own identity always is
+    for row in np.flatnonzero(tied.sum(axis=1) > 1):
+        equals = np.flatnonzero(struck[row, : column[row]] == limit[row])
+        before[row] += len(np.intersect1d(meeting.gallery_ids[equals], meeting.gallery_ids[order[begins[tied[row]]]]))
+    return np.asarray(before)
 
 
 def nearest(ranked: Ranked, k: int) -> np.ndarray:
