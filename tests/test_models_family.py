@@ -41,7 +41,7 @@ def test_shapes_in_training_and_evaluation(name: str, batch: int, times: int) ->
         assert isinstance(output, ModelOutput)
         assert output.parts.shape == (batch, gait + appearance, 12) and output.parts.dtype == torch.float32
         assert output.gait_parts == gait
-        assert output.embedding.shape == output.parts.shape
+        assert output.embedded is not None and output.embedding.shape == (batch, len(output.embedded), 12)
         assert output.parts.isfinite().all()
         assert (output.maps is None) == (gait == 0)
     assert trained.logits is not None and trained.logits.shape == (batch, gait + appearance, 5)
@@ -135,6 +135,8 @@ def test_supervised_parts(name: str) -> None:
     assert output.supervised.tolist() == (list(range(70)) if name == "dinogrl-released" else expected)
     only = tiny_model(name, "model.embed=supervised").eval()(*clips(2))
     assert only.embedding.shape[1] == len(output.supervised)
+    everything = tiny_model(name, "model.embed=all").eval()(*clips(2))
+    assert torch.equal(everything.embedding, everything.parts)
 
 
 @pytest.mark.parametrize("name", [n for n in PARTS if n != "baseline"])

@@ -17,6 +17,7 @@ from dinogrl.models.streams.silhouette import (
     MaskEncoder,
     RowNorm,
     centred_channel,
+    fine_statistics,
     finer,
     person_pixels,
 )
@@ -71,14 +72,27 @@ def test_priors_on_coarse_tokens_are_those_on_fine_foreground_rows(kind: type, l
     tokens, chosen = torch.randn(3, 5, 3, 8, dtype=torch.float64) + 2, torch.rand(3, *FINE) > 0.5
     assert callable(literal)
     want = literal(prior, tokens, chosen)
-    have = prior(tokens, FINE, chosen)[chosen]
+    have = prior(tokens, FINE, chosen, fine_statistics(tokens, FINE, chosen))[chosen]
     torch.testing.assert_close(have, want, rtol=1e-8, atol=1e-8)
     weight = torch.randn_like(want)
     learned = list(prior.parameters())
     for h, w in zip(*(torch.autograd.grad((y * weight).sum(), learned) for y in (have, want)), strict=True):
         torch.testing.assert_close(h, w, rtol=1e-7, atol=1e-9)
     everything = torch.ones(3, *FINE, dtype=torch.bool)
-    torch.testing.assert_close(prior(tokens, FINE).flatten(0, 2), literal(prior, tokens, everything), rtol=1e-8, atol=1e-8)
+    whole = prior(tokens, FINE, None, fine_statistics(tokens, FINE))
+    torch.testing.assert_close(whole.flatten(0, 2), literal(prior, tokens, everything), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [((5, 3), (10, 6)), ((4, 4), (9, 7)), ((3, 2), (3, 2)), ((6, 6), (4, 3))])
+def test_fine_statistics_without_and_with_marks(coarse: tuple[int, int], fine: tuple[int, int]) -> None:
+    tokens = torch.randn(3, *coarse, 5, dtype=torch.float64) * 3 + 50
+    rows, chosen = finer(tokens, fine), torch.rand(3, *fine) > 0.3
+    for mark in (None, chosen):
+        picked = rows[chosen if mark is not None else torch.ones_like(chosen)]
+        found = fine_statistics(tokens, fine, mark)
+        assert found.count == len(picked)
+        torch.testing.assert_close(found.mean, picked.mean(0), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(found.variance, picked.var(0, correction=0), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -12,7 +12,7 @@ from dinogrl.models.backbones.dinov2 import FrozenDinov2
 from dinogrl.models.backbones.resnet import BasicBlock, Layers, conv3x3, initialise
 from dinogrl.models.pooling import set_pooling
 from dinogrl.models.streams.fusion import AttentionFusion
-from dinogrl.models.streams.silhouette import MaskEncoder, centred_channel, finer, person_pixels
+from dinogrl.models.streams.silhouette import MaskEncoder, centred_channel, fine_statistics, finer, person_pixels
 from dinogrl.models.streams.start import start_mask
 from dinogrl.records import SilhouetteMaps
 
@@ -119,10 +119,11 @@ class GaitStream(nn.Module):
     def _priors(self, tokens: Tensor, person: Tensor) -> dict[str, Tensor]:
         """name -> (N,h,w,C)"""
         chosen = person if self.foreground_only else None
-        found = {name: encoder(tokens, self.size, chosen) for name, encoder in self.priors.items()}
+        found = fine_statistics(tokens, self.size, chosen) if self.training and self.priors else None
+        maps = {name: encoder(tokens, self.size, chosen, found) for name, encoder in self.priors.items()}
         if chosen is None:
-            return found
-        return {name: prior * chosen[..., None] for name, prior in found.items()}
+            return maps
+        return {name: prior * chosen[..., None] for name, prior in maps.items()}
 
     def _enriched(self, priors: dict[str, Tensor], silhouette: Tensor, clips: int) -> Tensor:
         """What the gait network reads, (N,embed,h,w)."""

@@ -3,10 +3,12 @@
 Tokens come as (N,h0,w0,D), one row a patch, and maps leave as (N,h,w,C), finer by bilinear interpolation. A linear map and a
 batch norm commute with the interpolation (its weights sum to 1), so both are applied to the coarse tokens, and only their few
 outputs are made finer: the same function as interpolating hundreds of channels first, at a quarter of the work. The statistics of
-the batch norm are those of the fine map, taken chunk by chunk without being kept.
+the batch norm are those of the fine map, found without keeping it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,15 @@ def finer(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[1:3] == size:
         return maps
     return F.interpolate(maps.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+
+@dataclass
+class Statistics:
+    """Mean and variance (C,) of ``count`` rows."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -44,11 +55,12 @@ class RowNorm(nn.BatchNorm1d):
         self.remember(mean.detach(), variance.detach(), count)
         return ((flat - mean) * torch.rsqrt(variance + self.eps)).view(rows.shape).to(rows.dtype)
 
-    def then(self, linear: nn.Linear, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        """``linear`` of the normalised frozen ``tokens`` (N,h0,w0,C), with the statistics of their interpolation to ``size``."""
+    def then(self, linear: nn.Linear, tokens: Tensor, found: Statistics | None) -> Tensor:
+        """``linear`` of the normalised frozen ``tokens`` (N,h0,w0,C). ``found``: :func:`fine_statistics`, in training."""
         if self.training:
-            mean, variance, count = _fine_statistics(tokens, size, chosen)
-            self.remember(mean, variance, count)
+            assert found is not None, "training needs the batch's statistics"
+            self.remember(found.mean, found.variance, found.count)
+            mean, variance = found.mean, found.variance
         else:
             assert self.running_mean is not None and self.running_var is not None
             mean, variance = self.running_mean, self.running_var
@@ -65,23 +77,39 @@ class RowNorm(nn.BatchNorm1d):
 
 
 @torch.no_grad()
-def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance (C,) and number of the (marked) rows of the interpolated tokens."""
-    channels = tokens.shape[3]
+def fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Statistics:
+    """Statistics of ``tokens`` (N,h0,w0,C) interpolated to ``size``, over all rows or those that ``chosen`` (N,h,w) marks."""
+    with torch.autocast(tokens.device.type, enabled=False):
+        return _fine_statistics(tokens, size, chosen)
+
+
+def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> Statistics:
     centre = full(tokens.flatten(0, 2)).mean(0)  # close to the mean: squares around it keep their digits
-    total, squares = torch.zeros_like(centre), torch.zeros_like(centre)
-    count = torch.zeros_like(centre[0])
-    at_once = max(1, 2**23 // (size[0] * size[1] * channels))
-    marks = chosen.split(at_once) if chosen is not None else [None] * len(tokens.split(at_once))
-    for some, mark in zip(tokens.split(at_once), marks, strict=True):
-        fine = finer(full(some) - centre, size).flatten(0, 2)
-        weight = torch.ones_like(fine[:, 0]) if mark is None else mark.flatten().to(fine.dtype)
-        total += weight @ fine
-        squares += weight @ fine.square()
-        count += weight.sum()
-    count = count.clamp_min(1)
+    if chosen is None:
+        # sum over p of (sum_i W_pi x_i)^2 = sum_ij x_i (W^T W)_ij x_j, and W is a product of a map of rows and one of columns
+        x = tokens - centre
+        height, width = (_interpolation(old, new, x) for old, new in zip(tokens.shape[1:3], size, strict=True))
+        total = torch.outer(height.sum(0), width.sum(0)).flatten() @ x.flatten(1, 2).sum(0)
+        rows = (height.T @ height) @ x.flatten(2)
+        squares = ((width.T @ width) @ rows.view(-1, *x.shape[2:])).view_as(x).mul_(x).sum((0, 1, 2))
+        count = torch.full_like(centre[0], len(tokens) * size[0] * size[1])
+    else:
+        total, squares, count = torch.zeros_like(centre), torch.zeros_like(centre), torch.zeros_like(centre[0])
+        at_once = max(1, 2**20 // (size[0] * size[1] * tokens.shape[3]))  # fine tokens that stay in the cache
+        for some, mark in zip(tokens.split(at_once), chosen.split(at_once), strict=True):
+            fine = finer(some - centre, size).flatten(0, 2)
+            weight = mark.flatten().to(fine.dtype)
+            total += weight @ fine
+            squares += weight @ fine.square_()
+            count += weight.sum()
+        count = count.clamp_min(1)
     shift = total / count
-    return centre + shift, (squares / count - shift.square()).clamp_min(0), count
+    return Statistics(centre + shift, (squares / count - shift.square()).clamp_min(0), count)
+
+
+def _interpolation(old: int, new: int, like: Tensor) -> Tensor:
+    """(new,old) matrix of the linear interpolation along one side."""
+    return F.interpolate(torch.eye(old).to(like)[None], new, mode="linear", align_corners=False)[0].T
 
 
 class MaskEncoder(nn.Module):
@@ -100,7 +128,8 @@ class MaskEncoder(nn.Module):
             # every fine pixel drops its own channels, so this cannot be done on the coarse tokens
             logits = self.encode(self.norm(F.dropout(finer(tokens, size), self.dropout)))
         else:
-            logits = finer(self.norm.then(self.encode, tokens, size), size)
+            found = fine_statistics(tokens, size) if self.training else None
+            logits = finer(self.norm.then(self.encode, tokens, found), size)
         return full(logits).softmax(dim=3)
 
     def reconstruct(self, probabilities: Tensor) -> Tensor:
@@ -110,7 +139,10 @@ class MaskEncoder(nn.Module):
 
 
 class GaitPrior(nn.Module):
-    """E_g: batch norm, linear, batch norm, GELU, linear, softmax over the channels. Tokens (N,h0,w0,D) -> (N,h,w,C)"""
+    """E_g: batch norm, linear, batch norm, GELU, linear, softmax over the channels. Tokens (N,h0,w0,D) -> (N,h,w,C)
+
+    ``chosen`` (N,h,w) marks the pixels that count; ``found`` are the tokens' :func:`fine_statistics` over them, in training.
+    """
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -119,13 +151,15 @@ class GaitPrior(nn.Module):
         self.inner_norm = RowNorm(width // 2)
         self.assign = nn.Linear(width // 2, channels)
 
-    def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        hidden = finer(self.norm.then(self.reduce, tokens, size, chosen), size)
+    def forward(
+        self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None, found: Statistics | None = None
+    ) -> Tensor:
+        hidden = finer(self.norm.then(self.reduce, tokens, found), size)
         return full(self.assign(F.gelu(self.inner_norm(hidden, chosen)))).softmax(dim=3)
 
 
 class AppearancePrior(nn.Module):
-    """E_a: batch norm, linear, batch norm, sigmoid. Tokens (N,h0,w0,D) -> (N,h,w,C)"""
+    """E_a: batch norm, linear, batch norm, sigmoid. Tokens (N,h0,w0,D) -> (N,h,w,C); arguments as of :class:`GaitPrior`."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -133,8 +167,10 @@ class AppearancePrior(nn.Module):
         self.reduce = nn.Linear(width, channels)
         self.out_norm = RowNorm(channels)
 
-    def forward(self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Tensor:
-        rows = finer(self.norm.then(self.reduce, tokens, size, chosen), size)
+    def forward(
+        self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None, found: Statistics | None = None
+    ) -> Tensor:
+        rows = finer(self.norm.then(self.reduce, tokens, found), size)
         return full(self.out_norm(rows, chosen)).sigmoid()
 
 

@@ -29,7 +29,9 @@ def start_mask(mask: MaskEncoder, tokens: Tensor) -> None:
     axis = torch.linalg.eigh(within.T @ within).eigenvectors[:, -1]
     score = rows @ axis
     score = score * _polarity(score, tokens.shape[1:3])
-    inverse = torch.linalg.inv(rows.flatten(0, 1).T @ rows.flatten(0, 1) / rows[..., 0].numel() + RIDGE * torch.eye(len(axis)).to(rows))
+    inverse = torch.linalg.inv(
+        rows.flatten(0, 1).T @ rows.flatten(0, 1) / rows[..., 0].numel() + RIDGE * torch.eye(len(axis)).to(rows)
+    )
     for _ in range(ROUNDS):
         person = _upper_cluster(score)
         share = person.mean().clamp(0.01, 0.99)
