@@ -183,7 +183,8 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
             Protocol(
                 "sysu-mm01",
                 "SYSU-MM01, all search, single shot: infrared images search one visible image of each person in each of the"
-                " cameras 1, 2, 4 and 5, drawn ten times; camera 3 never meets camera 2, which is the same room; rank-k counts each person once.",
+                " cameras 1, 2, 4 and 5, drawn ten times; camera 3 never meets camera 2, which is the same room; rank-k counts"
+                " each person once.",
                 lists="by_modality",
                 drop_same_camera=False,
                 sampling="segments",
