@@ -112,7 +112,12 @@ def distance_distributions(samples: DistanceSamples, limits: tuple[float, float]
         (samples.negative_mean, 1.04 * top),
         arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
     )
-    axes.text((samples.positive_mean + samples.negative_mean) / 2, 1.07 * top, f"gap {samples.gap:.2f}", ha="center", va="bottom")
+    wide = abs(samples.gap) > 0.2 * (bins[-1] - bins[0])  # else the words stand beside the arrow, clear of the dashed lines
+    middle_or_right = (
+        (samples.positive_mean + samples.negative_mean) / 2 if wide else max(samples.positive_mean, samples.negative_mean)
+    )
+    shift = 0 if wide else 0.015 * (bins[-1] - bins[0])
+    axes.text(middle_or_right + shift, 1.07 * top, f"gap {samples.gap:.2f}", ha="center" if wide else "left", va="bottom")
     axes.set_xlabel("distance")
     axes.set_yticks([])
     axes.set_xlim(bins[0], bins[-1])
