@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,10 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to both recipes.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    dinov2: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="DINOGRL_DINOV2", help="Real DINOv2 ViT-S/14 weights, in place of the tiny prior."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the world and of the runs.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw the world.")] = 2,
 ) -> None:
@@ -32,10 +37,10 @@ def demo(
 
     Example: dinogrl demo --out runs/demo
     """
-    from dinogrl.reproduce.demo import DemoSettings, run_demo
-    from dinogrl.simulation.simulate import Settings
+    from dinogrl.reproduce.demo import DEMO_WORLD, DemoSettings, run_demo
 
-    settings = DemoSettings(world=Settings(seed=seed), overrides=(f"seed={seed}", *(overrides or [])), workers=workers)
+    changes = (f"seed={seed}", *(overrides or []))
+    settings = DemoSettings(world=replace(DEMO_WORLD, seed=seed), overrides=changes, workers=workers, dinov2=dinov2)
     with progress() as tell:
         result = run_demo(out, settings, on_progress=tell)
     for metrics in result.scores.values():

@@ -23,14 +23,20 @@ Watcher = Callable[[str, int, int, str], None]
 """Called with the name of the stage, how much of it is done, of how much, and a word on how it goes."""
 
 
+DEMO_WORLD = Settings(identities=96, test_identities=32, cameras=4, tracklets=2, frames=12, height=128, width=64)
+"""64 people to train on and 32 others for the test, at half the published frame size."""
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """What the demo simulates and trains. ``overrides`` are laid upon both recipes, as on the command line."""
 
-    world: Settings
+    world: Settings = DEMO_WORLD
     recipes: tuple[str, ...] = ("demo_baseline", "demo_dinogrl")
     overrides: tuple[str, ...] = ()
     workers: int = 2
+    dinov2: Path | None = None
+    """Weights of the real DINOv2 ViT-S/14, in place of the tiny prior."""
 
 
 @dataclass
@@ -50,7 +56,7 @@ def run_demo(out: Path, settings: DemoSettings, *, on_progress: Watcher | None =
     """
     tell = on_progress or (lambda stage, done, total, word: None)
     result = DemoResult(page=out / "report.html")
-    recipes = [load_recipe(name, settings.overrides) for name in settings.recipes]
+    recipes = [_recipe(name, settings) for name in settings.recipes]
     world = out / "world"
     with _timed(result, "simulate"):
         make_world(world, settings, tell)
@@ -74,6 +80,14 @@ def run_demo(out: Path, settings: DemoSettings, *, on_progress: Watcher | None =
         )
         tell("report", 1, 1, str(result.page))
     return result
+
+
+def _recipe(name: str, settings: DemoSettings) -> Recipe:
+    recipe = load_recipe(name, settings.overrides)
+    if settings.dinov2 is None or recipe.model.gait is None:
+        return recipe
+    real = {"name": "dinov2_vits14", "weights": settings.dinov2.resolve(), "blocks": "[2, 5, 8, 11]"}
+    return load_recipe(name, [*settings.overrides, *(f"model.gait.prior.{key}={value}" for key, value in real.items())])
 
 
 def make_world(world: Path, settings: DemoSettings, tell: Watcher) -> None:
