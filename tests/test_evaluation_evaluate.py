@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dinogrl import checkpoints
 from dinogrl.distances import DISTANCES
 from dinogrl.embedding.archive import load_embeddings, save_embeddings
 from dinogrl.errors import CheckpointError, DataError
@@ -142,3 +143,14 @@ def test_a_truncated_archive_is_one_clear_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"query\.safetensors"):
         load_embeddings(path)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_archive_without_vectors_is_one_clear_line(mapped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    save_embeddings(path, people(Modality.INFRARED))
+    tensors, facts = checkpoints.load(path, "embeddings", leave=("parts",))
+    assert "parts" not in tensors
+    checkpoints.save(path, tensors, "embeddings", facts)
+    with pytest.raises(CheckpointError, match="parts|part vectors"):
+        load_embeddings(path, mapped=mapped)

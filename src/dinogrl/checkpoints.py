@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
         save_file(flat, beside, metadata=header)
 
 
-def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file that :func:`save` wrote with the same ``kind``: its tensors and its facts.
+def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that :func:`save` wrote with the same ``kind``: its tensors, but for those named in ``leave``, and its facts.
 
     Raises :class:`CheckpointError` for a file that is missing, truncated, of another program or of another kind.
     """
@@ -82,13 +82,13 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
             if header.get("kind") != kind:
                 raise CheckpointError(f"{path} holds a {header.get('kind')}, expected a {kind}")
-            return _tensors(file), json.loads(header["facts"])
+            return _tensors(file, leave), json.loads(header["facts"])
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
 
 
-def _tensors(file: Any) -> dict[str, Tensor]:
-    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has no __iter__)
+def _tensors(file: Any, leave: Collection[str] = ()) -> dict[str, Tensor]:
+    return {name: file.get_tensor(name) for name in file.keys() if name not in leave}  # noqa: SIM118 (no mapping: no __iter__)
 
 
 def load_foreign(path: Path) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
 
     Raises :class:`CheckpointError` for a file that is missing, truncated or holds something else.
     """
-    tensors, facts = checkpoints.load(path, KIND)
-    checkpoints.expect_keys(tensors, ("parts", "identities", "cameras", "modalities", NAMES), str(path))
+    tensors, facts = checkpoints.load(path, KIND, leave=("parts",) if mapped else ())
+    expected = ("identities", "cameras", "modalities", NAMES)
+    checkpoints.expect_keys(tensors, expected if mapped else ("parts", *expected), str(path))
     try:
         names = json.loads(tensors[NAMES].numpy().tobytes())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -56,5 +57,7 @@ def _map_parts(path: Path) -> np.ndarray:
     """A safetensors file is eight bytes of length, a JSON header of that length, then the tensors' bytes."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(length))["parts"]
+        entry = json.loads(file.read(length)).get("parts")
+    if entry is None:
+        raise CheckpointError(f"{path} holds no part vectors; embed again")
     return np.memmap(path, dtype=np.float32, mode="r", offset=8 + length + entry["data_offsets"][0], shape=tuple(entry["shape"]))
