@@ -36,6 +36,7 @@ FLOORS = {
     "web": 5,
     "reproduce": 5,
     "cli": 6,
+    "__main__": 7,
 }
 
 
