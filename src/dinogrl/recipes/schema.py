@@ -199,8 +199,8 @@ class Model(Section):
     """null leaves PBMGE out."""
     supervise: Literal["all", "global"] = "global"
     """Parts under the losses: the global ones (plain and enhanced, N_s = 5 a stream, eq. 17), or all, as the published code."""
-    embed: Literal["all", "supervised"] = "all"
-    """Parts that make the embedding."""
+    embed: Literal["all", "supervised"] = "supervised"
+    """Parts that make the embedding. The paper is silent; a part that no loss looks at is no feature to compare by."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:

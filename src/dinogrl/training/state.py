@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -54,7 +55,19 @@ def load_state(path: Path, model: nn.Module, optimiser: Optimizer, recipe: Recip
         optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
     except ValueError as error:
         raise CheckpointError(f"{path}: the optimiser's state does not fit: {error}") from error
+    _lay_out_like_parameters(optimiser)
     return Position(**facts["position"])
+
+
+def _lay_out_like_parameters(optimiser: Optimizer) -> None:
+    """Give each moment the memory layout of its parameter (channels last, for convolutions), which a file does not keep.
+
+    The fused optimisers walk parameter and moments side by side through memory; other strides would pair the wrong elements.
+    """
+    for parameter, slots in optimiser.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                slots[name] = torch.empty_like(parameter).copy_(value)
 
 
 # Fields that say how and how long a run goes, not what it learns from.

@@ -1,0 +1,5 @@
+"""``python -m dinogrl`` is the command ``dinogrl``."""
+
+from dinogrl.cli.main import run
+
+run()
