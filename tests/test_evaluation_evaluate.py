@@ -152,5 +152,5 @@ def test_an_archive_without_vectors_is_one_clear_line(mapped: bool, tmp_path: Pa
     tensors, facts = checkpoints.load(path, "embeddings", leave=("parts",))
     assert "parts" not in tensors
     checkpoints.save(path, tensors, "embeddings", facts)
-    with pytest.raises(CheckpointError, match="parts|part vectors"):
+    with pytest.raises(CheckpointError, match=r"parts|part vectors"):
         load_embeddings(path, mapped=mapped)

@@ -13,7 +13,7 @@ __all__ = ["Embedder", "Recipe", "build_model", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:
-    """``Embedder`` and ``build_model`` are imported when first asked for: they bring torch, which the command line need not wait for."""
+    """``Embedder`` and ``build_model`` are imported when first asked for: they bring torch, and the command line need not wait."""
     if name == "Embedder":
         from dinogrl.embedding.embedder import Embedder
 

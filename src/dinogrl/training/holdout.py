@@ -46,7 +46,7 @@ def holdout_score(embeddings: Embeddings, distance: str) -> dict[str, float]:
     visible = embeddings.take(embeddings.modalities == Modality.VISIBLE)
     if not len(infrared) or not len(visible):
         raise DataError("the held-out identities lack one modality; raise training.holdout or set training.selection=last")
-    rates = {}
+    rates: dict[str, float] = {}
     for name, query, gallery in (("infrared_to_visible", infrared, visible), ("visible_to_infrared", visible, infrared)):
         distances = DISTANCES[distance](query.parts, gallery.parts)
         scores = evaluate_distances(distances, query.identities, gallery.identities, query.cameras, gallery.cameras)
