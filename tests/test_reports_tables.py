@@ -10,11 +10,12 @@ import pytest
 from dinogrl.errors import UnknownNameError
 from dinogrl.evaluation.protocols import PROTOCOLS
 from dinogrl.evaluation.results import DirectionMetrics, Metrics
-from dinogrl.reports.tables import PUBLISHED, TABLE_FORMATS, as_csv, as_latex, as_markdown, comparison, published_rows
+from dinogrl.reports.tables import PUBLISHED, TABLE_FORMATS, as_csv, as_latex, as_markdown, comparison, own_row, published_rows
 
 
-def a_run(rank1: float, protocol: str = "hitsz-vcm") -> Metrics:
-    direction = DirectionMetrics(rank1=rank1, rank5=0.9, rank10=0.95, rank20=0.98, mAP=0.5, mINP=0.3, queries=10, gallery=20)
+def a_run(rank1: float, protocol: str = "hitsz-vcm", people: int = 427) -> Metrics:
+    rates = {"rank1": rank1, "rank5": 0.9, "rank10": 0.95, "rank20": 0.98, "mAP": 0.5, "mINP": 0.3}
+    direction = DirectionMetrics(**rates, queries=10, gallery=20, identities=people)
     directions = {"infrared_to_visible": direction, "visible_to_infrared": direction}
     return Metrics(dataset=protocol.split("-l")[0], protocol=protocol, model="my_run", directions=directions, frames_per_clip=6)
 
@@ -38,6 +39,13 @@ def test_only_the_same_protocol_is_compared() -> None:
     assert len(comparison([a_run(0.7, "buptcampus-legacy")], same_protocol=False)) > len(rows)
 
 
+def test_another_test_set_is_said_to_be_one() -> None:
+    assert own_row(a_run(0.7)).source == "this run"
+    assert "not comparable" in as_markdown([own_row(a_run(0.7, people=20))])
+    assert "**99.9**" not in as_markdown(comparison([a_run(0.999, people=20)])), "and is never the best"
+    assert "(20 people): not comparable" in as_latex([own_row(a_run(0.7, people=20))])
+
+
 def test_formats() -> None:
     rows = comparison([a_run(0.991)])
     markdown = as_markdown(rows)
@@ -46,7 +54,7 @@ def test_formats() -> None:
     latex = as_latex(rows)
     assert r"\textbf{99.1}" in latex and r"my\_run (ours)" in latex and latex.count(r"\midrule") == 2
     columns = len("llllcccc")
-    assert all(line.count(" & ") == columns - 1 for line in latex.splitlines() if line.endswith(r"\\"))
+    assert all(line.count(" & ") == columns - 1 for line in latex.splitlines() if r"\\" in line)
     read = list(csv.reader(io.StringIO(as_csv(rows))))
     assert len(read) == len(rows) + 1 and {len(line) for line in read} == {9}
     with pytest.raises(UnknownNameError, match="latex"):

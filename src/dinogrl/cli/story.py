@@ -55,11 +55,21 @@ def report(
     table: Annotated[
         str | None, typer.Option(help="Print a table beside published numbers instead: markdown, latex or csv.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every picture as a file into this folder instead.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="Of those files: png, svg or pdf.")] = "png",
 ) -> None:
-    """Write one self-contained HTML page about one or more evaluated runs; or print a table of them for a paper.
+    """Write one self-contained HTML page about one or more evaluated runs; or print a table, or write figures, for a paper.
 
     Example: dinogrl report runs/demo/baseline runs/demo/dinogrl --out report.html
     """
+    if figures is not None:
+        from dinogrl.reports.paper import write_figures
+
+        written = write_figures(figures, runs, format)
+        say(f"[green]{escape(str(figures))}[/green]: {len(written)} pictures")
+        return
     if table is not None:
         from dinogrl.evaluation.results import read_metrics
         from dinogrl.reports.tables import TABLE_FORMATS, comparison

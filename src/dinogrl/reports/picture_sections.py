@@ -20,14 +20,16 @@ MAP_TITLES = {"silhouette": "mask", "gait_prior": "gait prior", "appearance_prio
 def ranked_strips(runs: Sequence[Run], quantiles: Sequence[float] = (0.1, 0.4, 0.6, 0.9)) -> str:
     """Top six of the same queries under every run, the first run above the last; queries chosen by rule, not by hand."""
     return "".join(
-        _strips(runs, name, _spread(_outcome(runs[-1], name), quantiles)) for name in shared_directions(runs) if _ranked(runs, name)
+        _strips(runs, name, spread_queries(outcome_of(runs[-1], name), quantiles))
+        for name in shared_directions(runs)
+        if comparable(runs, name)
     )
 
 
 def hardest_queries(runs: Sequence[Run], count: int = 2) -> str:
     """The queries that the last run answers worst."""
     return "".join(
-        _strips(runs, name, _outcome(runs[-1], name).hardest(count)) for name in shared_directions(runs) if _ranked(runs, name)
+        _strips(runs, name, outcome_of(runs[-1], name).hardest(count)) for name in shared_directions(runs) if comparable(runs, name)
     )
 
 
@@ -37,21 +39,21 @@ def silhouettes(runs: Sequence[Run], limit: int = 3) -> str:
     return _silhouette_tables(stored, limit) if stored is not None and len(stored.names) else ""
 
 
-def _ranked(runs: Sequence[Run], direction: str) -> bool:
+def comparable(runs: Sequence[Run], direction: str) -> bool:
     """Can the same queries be shown for every run?"""
     evaluations = [run.evaluation for run in runs]
     if any(e is None or direction not in e.directions for e in evaluations):
         return False
-    names = [_outcome(run, direction).query.tracklet_ids for run in runs]
-    return bool(_outcome(runs[-1], direction).queries.valid.any()) and all(set(n) == set(names[0]) for n in names)
+    names = [outcome_of(run, direction).query.tracklet_ids for run in runs]
+    return bool(outcome_of(runs[-1], direction).queries.valid.any()) and all(set(n) == set(names[0]) for n in names)
 
 
-def _outcome(run: Run, direction: str) -> Outcome:
+def outcome_of(run: Run, direction: str) -> Outcome:
     assert run.evaluation is not None, "asked only of runs with embeddings"
     return run.evaluation.directions[direction]
 
 
-def _spread(outcome: Outcome, quantiles: Sequence[float]) -> np.ndarray:
+def spread_queries(outcome: Outcome, quantiles: Sequence[float]) -> np.ndarray:
     """Rows of the queries at these quantiles of average precision, each of another person where possible."""
     valid = np.flatnonzero(outcome.queries.valid)
     order = valid[np.argsort(-outcome.queries.precision[valid], kind="stable")]
@@ -66,19 +68,19 @@ def _spread(outcome: Outcome, quantiles: Sequence[float]) -> np.ndarray:
 
 def _strips(runs: Sequence[Run], direction: str, queries: np.ndarray) -> str:
     title, plain = direction_title(direction)
-    query = _outcome(runs[-1], direction).query
+    query = outcome_of(runs[-1], direction).query
     strips = "".join(_strip(runs, direction, query.tracklet_ids[row]) for row in queries)
     return f'<h3>{title} <small>{plain}</small></h3><div class="strips">{strips}</div>'
 
 
 def _strip(runs: Sequence[Run], direction: str, tracklet: str) -> str:
-    outcome = _outcome(runs[-1], direction)
+    outcome = outcome_of(runs[-1], direction)
     row = outcome.query.tracklet_ids.index(tracklet)
     camera = int(outcome.query.cameras[row])
     asked = image(
         _middle(outcome.query, row), f"query: person {outcome.query.identities[row]}, camera {camera}, tracklet {tracklet}"
     )
-    rows = "".join(_strip_row(i, run, _outcome(run, direction), tracklet) for i, run in enumerate(runs))
+    rows = "".join(_strip_row(i, run, outcome_of(run, direction), tracklet) for i, run in enumerate(runs))
     return (
         f'<div class="strip"><figure class="query">{asked}<figcaption>query<br>camera {camera}</figcaption></figure>'
         f'<div class="answers">{rows}</div></div>'

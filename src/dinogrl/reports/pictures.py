@@ -15,9 +15,15 @@ THUMB = (144, 72)  # height and width in pixels
 
 @lru_cache(maxsize=4096)
 def thumbnail(path: str) -> str | None:
-    """A frame as a ``data:`` address, or None where the file is gone or broken (a report must not die of it)."""
+    """A frame as a ``data:`` address, or None where the file is gone or broken."""
+    frame = frame_or_none(path)
+    return None if frame is None else jpeg_address(frame)
+
+
+def frame_or_none(path: str) -> Image | None:
+    """A frame at the size of a thumbnail, or None where the file is gone or broken: a report must not die of it."""
     try:
-        return jpeg_address(read_frame(path, THUMB))
+        return read_frame(path, THUMB)
     except DataError:
         return None
 
