@@ -36,6 +36,7 @@ def convert(
 def pretrain_prior(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write: config.json, model.safetensors and a card.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; fewer for a try.")] = None,
+    moments: Annotated[int | None, typer.Option(min=64, help="Moments to draw, each by day and by night.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the people and of the training.")] = None,
 ) -> None:
     """Train the tiny DINOv2-architecture prior that ships with the package, on simulated people of no other split.
@@ -45,7 +46,8 @@ def pretrain_prior(
     from dinogrl.training.prior import PriorTraining
     from dinogrl.training.prior import pretrain_prior as pretrain
 
-    given = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    chosen = {"steps": steps, "moments": moments, "seed": seed}
+    given = {name: value for name, value in chosen.items() if value is not None}
     with progress() as tell:
         figures = pretrain(out, PriorTraining(**given), on_progress=lambda p: tell(p.stage, p.done, p.total, f"loss {p.loss:.3f}"))
     say(f"[green]{escape(str(out))}[/green]: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
