@@ -304,5 +304,7 @@ def test_blind_cameras_never_meet() -> None:
     np.testing.assert_array_equal(scores.matches, (same_id & ~same_camera & ~blind).sum(1))
 
 
-def test_examples_in_the_docs_hold() -> None:
+def test_examples_in_the_docs_hold(repository: Path) -> None:
     assert doctest.testmod(metrics, extraglobs={"np": np}).failed == 0
+    page = doctest.testfile(str(repository / "docs" / "evaluation.md"), module_relative=False)
+    assert page.failed == 0 and page.attempted >= 9
