@@ -73,13 +73,19 @@ def test_bupt_legacy_keeps_whole_batches() -> None:
 
 
 @pytest.mark.parametrize("direction", BOTH, ids=lambda d: d.name)
-def test_folder_pools_its_lists_and_counts_no_tracklet_twice(direction) -> None:
+def test_folder_pools_lists_of_one_modality_each_and_counts_no_tracklet_twice(direction) -> None:
     both = some_side(4, 3, "a")
-    query, gallery = PROTOCOLS["folder"].sides(both, both, direction)
-    assert len(query) + len(gallery) == 7 and not set(query.tracklet_ids) & set(gallery.tracklet_ids)
-    query, gallery = PROTOCOLS["folder"].sides(some_side(4, 3, "q"), some_side(2, 5, "g"), direction)
-    assert {len(query), len(gallery)} == {6, 8}
-    assert (query.modalities == direction.query).all() and (gallery.modalities == direction.gallery).all()
+    infrared, visible = both.take(both.modalities == Modality.INFRARED), both.take(both.modalities == Modality.VISIBLE)
+    for lists in ((infrared, visible), (both, both), (infrared, both)):
+        query, gallery = PROTOCOLS["folder"].sides(*lists, direction)
+        assert len(query) + len(gallery) == 7 and not set(query.tracklet_ids) & set(gallery.tracklet_ids)
+        assert (query.modalities == direction.query).all() and (gallery.modalities == direction.gallery).all()
+        assert len(query.frames) == len(query), "the pictures stay with their tracklets"
+
+
+def test_folder_keeps_to_its_lists_where_it_has_two() -> None:
+    query, gallery = PROTOCOLS["folder"].sides(some_side(4, 3, "q"), some_side(2, 5, "g"), VISIBLE_TO_INFRARED)
+    assert query.tracklet_ids == ["qv0", "qv1", "qv2", "qv3"] and gallery.tracklet_ids == [f"gi{i}" for i in range(5)]
 
 
 def test_an_empty_side_is_one_clear_line() -> None:

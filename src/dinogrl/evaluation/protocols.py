@@ -54,8 +54,15 @@ def pooled(query: Embeddings, gallery: Embeddings, direction: Direction) -> Side
     return sides[0], sides[1]
 
 
+def by_modality_or_pooled(query: Embeddings, gallery: Embeddings, direction: Direction) -> Sides:
+    """Each list's tracklets of the direction's modality; where one of the lists has none, both lists are one pool."""
+    sides = by_modality(query, gallery, direction)
+    return sides if len(sides[0]) and len(sides[1]) else pooled(query, gallery, direction)
+
+
 LISTS: Catalog[Callable[[Embeddings, Embeddings, Direction], Sides]] = Catalog(
-    "way to read the test lists", {"by_modality": by_modality, "swapped": swapped, "pooled": pooled}
+    "way to read the test lists",
+    {"by_modality": by_modality, "swapped": swapped, "pooled": pooled, "by_modality_or_pooled": by_modality_or_pooled},
 )
 
 
@@ -227,9 +234,10 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
             ),
             Protocol(
                 "folder",
-                "Your own footage: all test tracklets of one modality search all of the other; a query never meets its own identity"
-                " in its own camera.",
-                lists="pooled",
+                "Your own footage: query tracklets of one modality search the gallery's of the other; where there are no two"
+                " lists, all test tracklets of one modality search all of the other. A query never meets its own identity in its"
+                " own camera.",
+                lists="by_modality_or_pooled",
                 drop_same_camera=True,
                 sampling="segments",
                 frames=6,
