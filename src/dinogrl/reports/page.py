@@ -85,7 +85,7 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
             "map",
             "Map of embeddings",
             chart_sections.embedding_maps(runs),
-            "Ten people, a colour each: where circles and triangles of one colour lie together, day and night agree.",
+            "Up to ten people, a colour each: where circles and triangles of one colour lie together, day and night agree.",
         ),
         ("losses", "Training", chart_sections.loss_charts(runs), "Each step as logged, faint, and its running mean."),
         (
@@ -98,7 +98,7 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
             "hardest",
             "Hardest queries",
             picture_sections.hardest_queries(runs),
-            f"The queries whose nearest match stands farthest down the list of {text(runs[-1].name)}.",
+            f"The queries, of different people, whose nearest match stands farthest down the list of {text(runs[-1].name)}.",
         ),
         ("facts", "What was trained and scored", score_sections.facts(runs), ""),
         ("settings", "Settings", score_sections.settings(runs), "Everything that the numbers depend on."),

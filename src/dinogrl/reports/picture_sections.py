@@ -29,7 +29,9 @@ def ranked_strips(runs: Sequence[Run], quantiles: Sequence[float] = (0.1, 0.4, 0
 def hardest_queries(runs: Sequence[Run], count: int = 2) -> str:
     """The queries that the last run answers worst."""
     return "".join(
-        _strips(runs, name, outcome_of(runs[-1], name).hardest(count)) for name in shared_directions(runs) if comparable(runs, name)
+        _strips(runs, name, _hardest_people(outcome_of(runs[-1], name), count))
+        for name in shared_directions(runs)
+        if comparable(runs, name)
     )
 
 
@@ -64,6 +66,13 @@ def spread_queries(outcome: Outcome, quantiles: Sequence[float]) -> np.ndarray:
         fresh = [row for row in np.roll(order, -place) if int(outcome.query.identities[row]) not in people]
         chosen.append(int(fresh[0] if fresh else order[place]))
     return np.array(list(dict.fromkeys(chosen)), dtype=np.int64)
+
+
+def _hardest_people(outcome: Outcome, count: int) -> np.ndarray:
+    """The hardest query of each of the ``count`` people that have the hardest."""
+    rows = outcome.hardest(len(outcome.query))
+    _, first = np.unique(outcome.query.identities[rows], return_index=True)
+    return rows[np.sort(first)[:count]]
 
 
 def _strips(runs: Sequence[Run], direction: str, queries: np.ndarray) -> str:

@@ -174,7 +174,7 @@ def _embedding(run: Run) -> str:
     if run.evaluation is None:
         return "not stored"
     _, parts, width = next(iter(run.evaluation.directions.values())).query.parts.shape
-    return f"{parts} parts of {width}"
+    return f"{parts} part{'s' if parts > 1 else ''} of {width}"
 
 
 def settings(runs: Sequence[Run]) -> str:
