@@ -22,7 +22,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     hitsz_vcm(root / "data")
     small = ["data.height=32", "data.width=16", "data.frames=3", "data.workers=0"]
     model = tiny_model("baseline", *small)
-    save_model(root / "model.safetensors", model.state_dict(), tiny_recipe("baseline", *small), 5, {"selection": "last"})
+    save_model(root / "model.safetensors", model, tiny_recipe("baseline", *small), 5, {"selection": "last"})
     return ["evaluate", str(root / "model.safetensors"), "--data", str(root / "data"), "--device", "cpu"]
 
 

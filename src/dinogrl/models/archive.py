@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from dinogrl import checkpoints
+from dinogrl.errors import CheckpointError
+from dinogrl.models.backbones.dinov2 import CONFIGS
 from dinogrl.models.build import build_model
+from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.recipes import Recipe, recipe_from_values
 
 
@@ -20,17 +21,17 @@ class TrainedModel:
     ``fingerprint`` is 16 hex digits of the weights; ``facts`` say which dataset and epoch, and how the model was chosen.
     """
 
-    network: nn.Module
+    network: DinoGRL
     recipe: Recipe
     identities: int
     fingerprint: str
     facts: dict[str, Any]
 
 
-def save_model(path: Path, weights: dict[str, Tensor], recipe: Recipe, identities: int, facts: dict[str, Any]) -> None:
+def save_model(path: Path, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any]) -> None:
     """Write a model file, whole or not at all."""
-    everything = {**facts, "recipe": recipe.model_dump(mode="json"), "identities": identities}
-    checkpoints.save(path, weights, "model", everything)
+    everything = {**facts, "recipe": _self_contained(recipe, network).model_dump(mode="json"), "identities": identities}
+    checkpoints.save(path, network.state_dict(), "model", everything)
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -38,18 +39,29 @@ def load_model(path: Path) -> TrainedModel:
     tensors, facts = checkpoints.load(path, "model")
     recipe = recipe_from_values(facts.pop("recipe"), source=f"recipe inside {path}")
     identities = int(facts.pop("identities"))
-    network = build_model(without_downloads(recipe), identities)
-    checkpoints.expect_keys(tensors, network.state_dict(), str(path))
+    network = build_model(recipe, identities, start_weights=False)
+    wanted = network.state_dict()
+    checkpoints.expect_keys(tensors, wanted, str(path))
+    misfits = [name for name, value in wanted.items() if value.shape != tensors[name].shape]
+    if misfits:
+        raise CheckpointError(f"{path} does not fit its own recipe: wrong shape of {', '.join(misfits[:8])}")
     network.load_state_dict(tensors)
     return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts)
 
 
-def without_downloads(recipe: Recipe) -> Recipe:
-    """The same recipe, starting from no file: for a network whose weights are about to be loaded."""
+def _self_contained(recipe: Recipe, network: DinoGRL) -> Recipe:
+    """The same recipe, with the size of its prior written out where no well-known name gives it."""
+    if recipe.model.gait is None or network.gait is None:
+        return recipe
+    config = network.gait.prior.vit.config
+    if config.to_dict() == CONFIGS[recipe.model.gait.prior.name]().to_dict() and recipe.model.gait.prior.name != "tiny":
+        return recipe
     values = recipe.model_dump(mode="json")
-    values["model"]["appearance"]["weights"] = None
-    if values["model"]["gait"] is not None:
-        values["model"]["gait"]["weights"] = None
-        values["model"]["gait"]["mask_start"] = "random"
-        values["model"]["gait"]["prior"]["random_init"] = True
+    values["model"]["gait"]["prior"]["shape"] = {
+        "width": config.hidden_size,
+        "depth": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "positions": config.image_size // config.patch_size,
+        "registers": getattr(config, "num_register_tokens", 0),
+    }
     return recipe_from_values(values, source=f"recipe {recipe.name}")

@@ -125,9 +125,8 @@ def convert_released(best_model: Path, best_model2: Path, best_shape: Path, out:
     recipe = load_recipe("dinogrl-released")
     model = build_model(recipe, identities, start_weights=False)
     dropped = load_released(model, *tensors)
-    save_model(
-        out, model.state_dict(), recipe, identities, {"converted_from": [p.name for p in (best_model, best_model2, best_shape)]}
-    )
+    sources = [path.name for path in (best_model, best_model2, best_shape)]
+    save_model(out, model, recipe, identities, {"converted_from": sources, "selection": "published"})
     return dropped
 
 

@@ -61,7 +61,7 @@ def train(
     facts = {"dataset": dataset.name, "selection": recipe.training.selection, "versions": runtime.versions()}
 
     resuming = resume and (out / STATE).is_file()
-    if not resuming and isinstance(network, DinoGRL) and network.gait is not None:
+    if not resuming and network.gait is not None:
         first = next(iter(batches.epoch(0)))
         network.start_silhouette(first.frames)
     optimiser = make_optimiser(network, recipe.training)
@@ -87,7 +87,10 @@ def train(
         look=(lambda epoch, total: keep.look(split.held, journal, epoch, total, position)) if split.held else None,
         watch=on_progress if lead else None,
     )
-    trainer.fit(position)
+    try:
+        trainer.fit(position)
+    finally:
+        batches.close()
     if lead:
         keep.finish(position)
     if journal is not None:
@@ -183,4 +186,4 @@ class _Keeper:
             self._write(MODEL, {"epoch": position.epoch})
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
-        save_model(self.out / name, self.network.state_dict(), self.recipe, self.identities, {**self.facts, **facts})
+        save_model(self.out / name, self.network, self.recipe, self.identities, {**self.facts, **facts})
