@@ -245,6 +245,9 @@ def _guarded(source: _Source, address: Address) -> ClipBatch | _Failure:
 def _torch_loader(
     source: TorchDataset[ClipBatch | _Failure], steps: _Steps, workers: int, persistent: bool
 ) -> DataLoader[ClipBatch]:
+    if workers:
+        # Here and not in the workers: OpenCV's threads do not survive the fork, and a worker that sends them home waits for ever.
+        cv2.setNumThreads(1)
     return DataLoader(
         source,  # type: ignore[arg-type]  # a batch or its failure; _unwrap tells them apart
         sampler=steps,
@@ -267,7 +270,6 @@ def _start_worker(number: int) -> None:
     """One thread a worker, and Ctrl-C is the main process's business: it ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 def _unwrap(loader: DataLoader[ClipBatch]) -> Iterator[ClipBatch]:
