@@ -52,6 +52,7 @@ def train(
     dataset = open_training_data(recipe, data)
     fabric = make_fabric(recipe, devices)
     fabric.launch()
+    runtime.flush_denormals()
     runtime.seed_everything(recipe.seed)
     share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
     split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
