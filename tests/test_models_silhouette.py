@@ -183,7 +183,7 @@ def test_start_finds_the_person_where_frames_differ_more_than_people() -> None:
 
 def test_start_of_a_model_follows_the_recipe() -> None:
     frames, _ = clips(4)
-    for start, moves in (("components", True), ("random", False)):
+    for start, moves in (("centre", True), ("random", False)):
         model = tiny_model("dinogrl", f"model.gait.mask_start={start}")
         assert model.gait is not None
         before = model.gait.mask.encode.weight.clone()

@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:
     """Write named tensors and JSON facts to one file."""
-    header = {"dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}
+    header = {"format": "pt", "dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}  # other readers ask for "format"
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as beside:
         save_file(flat, beside, metadata=header)

@@ -66,7 +66,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
     makers = {"gait": GaitPrior, "appearance": AppearancePrior}
     names = [] if plain else [name for name in makers if name in recipe.priors]
     mask = MaskEncoder(prior.width, recipe.mask_dropout)
-    if start_weights and recipe.mask_start not in {"components", "random"}:
+    if start_weights and recipe.mask_start not in {"centre", "random"}:
         pretrained.load_mask_branch(recipe.mask_start, mask)
     priors: dict[str, nn.Module] = {name: makers[name](prior.width * len(prior.blocks), recipe.channels) for name in names}
     if plain:
@@ -89,7 +89,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         joint=recipe.joint,
         joint_priors=recipe.joint_priors,
         drop_prior=recipe.drop_prior,
-        start_from_data=recipe.mask_start == "components",
+        start_from_data=recipe.mask_start == "centre",
     )
 
 

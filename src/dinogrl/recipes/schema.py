@@ -142,8 +142,8 @@ class Gait(Section):
     """Stem-equivalent width of the gait network; layers have 4, 8, 16 and 32 times as many channels."""
     mask_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the tokens before the silhouette's batch norm; the published code has 0.5."""
-    mask_start: str = "components"
-    """Start of E_m: ``components`` (principal components of the frozen tokens of the first clips), ``random``, or a file."""
+    mask_start: str = "centre"
+    """Start of E_m: ``centre`` (what tells the middle of the first clips' frames from their sides, refined), ``random``, or a file."""
     multiply: bool = True
     """Multiply the fused priors by the soft silhouette (eq. 6). The published code does not."""
     foreground_only: bool = False

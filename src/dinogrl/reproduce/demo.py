@@ -23,8 +23,19 @@ Watcher = Callable[[str, int, int, str], None]
 """Called with the name of the stage, how much of it is done, of how much, and a word on how it goes."""
 
 
-DEMO_WORLD = Settings(identities=96, test_identities=32, cameras=4, tracklets=2, frames=12, height=128, width=64)
-"""64 people to train on and 32 others for the test, at half the published frame size."""
+DEMO_WORLD = Settings(
+    identities=170,
+    test_identities=50,
+    cameras=4,
+    tracklets=2,
+    frames=12,
+    height=96,
+    width=48,
+    occlusion=0.1,
+    looseness=0.5,
+    silhouettes=False,
+)
+"""120 people to train on and 50 others for the test, small frames, and rather well-fitting boxes."""
 
 
 @dataclass(frozen=True)

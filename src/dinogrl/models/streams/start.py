@@ -17,27 +17,28 @@ SHARPNESS = 6.0
 def start_mask(mask: MaskEncoder, tokens: Tensor) -> None:
     """Set E_m, its running statistics and its decoder from frozen ``tokens`` (N,h0,w0,D) of N frames that each show a person.
 
-    The first principal component of what varies *within* frames parts the person from the background, and each frame is cut in
-    two along it. One linear map must then tell the two apart in all frames alike: it is fitted to these labels, which
-    are cut anew along its own score, and again, so that what differs between whole frames (modality, camera, light) loses its say.
+    People stand in the middle of their boxes, so what tells the middle of the frames from their two sides tells, roughly, the
+    person from the background: one linear discriminant, fitted to tokens less their frame's mean. Its score cuts each frame in
+    two, the discriminant is fitted again to these labels, and so on: what differs between whole frames (modality, camera, light)
+    and what is in the middle by chance loses its say.
     The decoder is the least-squares map back to the tokens.
     """
     flat = tokens.flatten(1, 2).double()  # (N,n,D)
     mean, variance = flat.mean((0, 1)), flat.var((0, 1), correction=0)
     rows = (flat - mean) * torch.rsqrt(variance + mask.norm.eps)
-    within = (rows - rows.mean(1, keepdim=True)).flatten(0, 1)
-    axis = torch.linalg.eigh(within.T @ within).eigenvectors[:, -1]
-    score = rows @ axis
-    score = score * _polarity(score, tokens.shape[1:3])
-    inverse = torch.linalg.inv(
-        rows.flatten(0, 1).T @ rows.flatten(0, 1) / rows[..., 0].numel() + RIDGE * torch.eye(len(axis)).to(rows)
-    )
+    height, width = tokens.shape[1:3]
+    covariance = rows.flatten(0, 1).T @ rows.flatten(0, 1) / rows[..., 0].numel()
+    inverse = torch.linalg.inv(covariance + RIDGE * torch.eye(len(covariance)).to(covariance))
+    labels = _middle_and_sides(height, width).to(rows).expand(len(rows), -1)
+    within = rows - rows.mean(1, keepdim=True)
+    axis = inverse @ (within * labels[..., None]).mean((0, 1))
     for _ in range(ROUNDS):
-        person = _upper_cluster(score)
+        person = _upper_cluster(rows @ axis)
         share = person.mean().clamp(0.01, 0.99)
         balanced = torch.where(person > 0, 0.5 / share, -0.5 / (1 - share))
         axis = inverse @ (rows * balanced[..., None]).mean((0, 1))
-        score = rows @ axis
+    score = rows @ axis
+    person = _upper_cluster(score)
     high, low = score[person > 0].mean(), score[person == 0].mean()
     gain = SHARPNESS / 2 / (high - low).clamp_min(1e-9)
     middle = (high + low) / 2
@@ -53,12 +54,13 @@ def start_mask(mask: MaskEncoder, tokens: Tensor) -> None:
     mask.decode.bias.zero_()
 
 
-def _polarity(score: Tensor, grid: torch.Size) -> Tensor:
-    """+1 or -1, so that the score (N,n) is higher in the middle of the frames than at their border."""
-    maps = score.unflatten(1, grid).mean(0)
-    height, width = (max(1, size // 4) for size in grid)
-    middle = maps[height:-height, width:-width]
-    return torch.where(middle.mean() * maps.numel() >= maps.sum(), 1.0, -1.0).to(score)
+def _middle_and_sides(height: int, width: int) -> Tensor:
+    """(h*w,) weights: the middle third of the columns, without the outermost rows, sums to 1; the two outer sixths sum to -1."""
+    columns = (torch.arange(width) + 0.5) / width
+    rows = (torch.arange(height) + 0.5) / height
+    middle = ((columns - 0.5).abs() <= 1 / 6)[None] & ((rows - 0.5).abs() <= 0.42)[:, None]
+    sides = ((columns - 0.5).abs() >= 1 / 3)[None].expand(height, width)
+    return (middle / middle.sum().clamp_min(1) - sides / sides.sum().clamp_min(1)).flatten()
 
 
 def _upper_cluster(score: Tensor) -> Tensor:
