@@ -65,7 +65,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
     header = {"format": "pt", "dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}  # other readers ask for "format"
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode
         save_file(flat, beside, metadata=header)
+        beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
 
 
 def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,7 +17,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def silhouettes(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="People cut out, one a file; visible and infrared may mix.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="People cut out, one a file; visible and infrared may mix.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write, .png or .jpg.")] = Path("silhouettes.png"),
     dinov2: Annotated[
         str | None, typer.Option(metavar="FILE", envvar="DINOGRL_DINOV2", help="DINOv2 ViT-S/14 weights; else the hub's.")

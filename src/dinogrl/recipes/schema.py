@@ -143,7 +143,7 @@ class Gait(Section):
     mask_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the tokens before the silhouette's batch norm; the published code has 0.5."""
     mask_start: str = "centre"
-    """Start of E_m: ``centre`` (what tells the middle of the first clips' frames from their sides, refined), ``random``, or a file."""
+    """Start of E_m: ``centre`` (what tells the middle of the first clips' frames from their sides), ``random``, or a file."""
     multiply: bool = True
     """Multiply the fused priors by the soft silhouette (eq. 6). The published code does not."""
     foreground_only: bool = False

@@ -40,7 +40,7 @@ class PriorTraining:
     moments: int = 8000
     frame_height: int = 96
     frame_width: int = 48
-    steps: int = 3000
+    steps: int = 2500
     batch: int = 32
     learning_rate: float = 1e-3
     agreement: float = 0.5
@@ -228,9 +228,9 @@ downloaded: tests, the demo.
 - **To** name the parts of the body in each patch and how much of it is the person (cross-entropy), with tokens that agree between
   the two pictures. It is therefore *supervised by the simulation*, unlike DINOv2, and knows nothing but simulated people.
 - **Measured** on {settings.moments // 10} other moments: patches found to be person, intersection over union
-  {figures["person_visible"]:.2f} (visible) and {figures["person_infrared"]:.2f} (infrared); largest part of such a patch named rightly in
-  {100 * figures["parts_visible"]:.0f} % and {100 * figures["parts_infrared"]:.0f} %; mean cosine between the two
-  pictures' tokens {figures["agreement"]:.3f}.
+  {figures["person_visible"]:.2f} (visible) and {figures["person_infrared"]:.2f} (infrared); largest part of such a patch
+  named rightly in {100 * figures["parts_visible"]:.0f} % and {100 * figures["parts_infrared"]:.0f} %; mean cosine between the
+  two pictures' tokens {figures["agreement"]:.3f}.
 - **Not for** real footage: give a real DINOv2 by `model.gait.prior.name=dinov2_vits14` and `DINOGRL_DINOV2=FILE`.
 - **Licence** Apache-2.0, as the rest of this project.
 """
