@@ -24,7 +24,7 @@ Watcher = Callable[[str, int, int, str], None]
 
 
 DEMO_WORLD = Settings(
-    identities=170,
+    identities=210,
     test_identities=50,
     cameras=4,
     tracklets=2,
@@ -35,7 +35,7 @@ DEMO_WORLD = Settings(
     looseness=0.5,
     silhouettes=False,
 )
-"""120 people to train on and 50 others for the test, small frames, and rather well-fitting boxes."""
+"""160 people to train on and 50 others for the test, small frames, and rather well-fitting boxes."""
 
 
 @dataclass(frozen=True)
