@@ -117,7 +117,8 @@ def _train(recipe: Recipe, world: Path, folder: Path, tell: Watcher) -> Path:
 
     def watch(progress: Progress) -> None:
         done = progress.epoch * progress.steps + progress.step + 1
-        tell(stage, done, progress.epochs * progress.steps, f"loss {progress.losses.get('total', float('nan')):.2f}")
+        loss = f"loss {progress.losses['total']:.2f}" if progress.losses else ""  # the first ones are not fetched yet
+        tell(stage, done, progress.epochs * progress.steps, loss)
 
     return train(recipe, world, folder, resume=True, on_progress=watch)
 
