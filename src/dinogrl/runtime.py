@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 import numpy as np
@@ -20,10 +22,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def flush_denormals() -> None:
-    """Count numbers too small for normal floats as 0: CPUs take a hundred times as long over them, and late in training
-    gradients are full of them."""
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Within the block, numbers too small for normal floats count as 0.
+
+    CPUs take a hundred times as long over them, and late in training gradients are full of them. Only for the block: the setting
+    holds for the whole process, and other code may live by such numbers.
+    """
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -69,7 +69,6 @@ def pretrain_prior(
     settings = settings or PriorTraining()
     tell = on_progress or (lambda progress: None)
     runtime.seed_everything(settings.seed)
-    runtime.flush_denormals()
     size = (settings.frame_height, settings.frame_width)
     count = settings.moments + settings.moments // 10
     moments = render_moments(
@@ -83,16 +82,17 @@ def pretrain_prior(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1)
     rng = np.random.default_rng(runtime.derived_seed(settings.seed, "batches"))
     model.train()
-    for step in range(settings.steps):
-        rows = rng.choice(settings.moments, settings.batch, replace=False)
-        loss = _loss(model, heads, trained, rows, rng, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 10 == 9:
-            tell(PriorProgress("train", step + 1, settings.steps, float(loss.detach())))
+    with runtime.denormals_flushed():
+        for step in range(settings.steps):
+            rows = rng.choice(settings.moments, settings.batch, replace=False)
+            loss = _loss(model, heads, trained, rows, rng, settings)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            if step % 10 == 9:
+                tell(PriorProgress("train", step + 1, settings.steps, float(loss.detach())))
     figures = _measure(model.eval(), heads.eval(), kept_back, settings)
     _write(out, model, settings, figures)
     return figures

@@ -52,7 +52,6 @@ def train(
     dataset = open_training_data(recipe, data)
     fabric = make_fabric(recipe, devices)
     fabric.launch()
-    runtime.flush_denormals()
     runtime.seed_everything(recipe.seed)
     share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
     split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
@@ -89,7 +88,8 @@ def train(
         watch=on_progress if lead else None,
     )
     try:
-        trainer.fit(position)
+        with runtime.denormals_flushed():
+            trainer.fit(position)
     finally:
         batches.close()
     if lead:
