@@ -218,10 +218,12 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
     tiny_datasets.hitsz_vcm(tmp_path, train=2, test=1)
     program = f"""
         import itertools
+        import signal
         from dinogrl.data.datasets import open_dataset
         from dinogrl.data.loaders import TrainingLoader
         from dinogrl.recipes.schema import Batch, Data
         if __name__ == "__main__":
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
             dataset = open_dataset({str(tmp_path)!r})
             batches = TrainingLoader(dataset.train, dataset.train_labels(), Data(height=64, width=32, workers=2),
                                      Batch(identities=2, clips=2), seed=1, steps_per_epoch=3)
