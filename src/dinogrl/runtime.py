@@ -68,6 +68,11 @@ def fast_bfloat16(where: torch.device) -> bool:
     return flags in {"AVX512", "AMX"} and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def wants_bfloat16(precision: str, where: torch.device) -> bool:
+    """What a recipe's ``precision`` comes to on this device: ``auto`` takes bfloat16 where it is the faster one."""
+    return precision == "bfloat16" or (precision == "auto" and fast_bfloat16(where))
+
+
 def threads() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -37,8 +37,8 @@ def embed_dataset(
         data,
         layout,
         min_frames=settings.min_frames,
-        discard_train=Path(settings.discard_train) if settings.discard_train else None,
-        discard_test=Path(settings.discard_test) if settings.discard_test else None,
+        discard_train=settings.discard_train,
+        discard_test=settings.discard_test,
     )
     tracklets = tracklets_of(dataset, split)
     if not tracklets:

@@ -59,13 +59,12 @@ def evaluate_checkpoint(
     trained = load_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
-    discard = Path(settings.discard_test) if settings.discard_test else None
-    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=discard)
+    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"{data} has no query or no gallery tracklets to evaluate on; see `dinogrl check {data}`")
     rules = choose_protocol(recipe.protocol if protocol == "auto" else protocol, dataset.name)
     where = runtime.device(device)
-    bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and runtime.fast_bfloat16(where))
+    bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
     total = len(dataset.query) + len(dataset.gallery)
 
     def embed(tracklets: Sequence[Tracklet], before: int | None = None) -> Embeddings:

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from dinogrl import checkpoints, runtime
+from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dinogrl.simulation.figure import Part
 from dinogrl.simulation.moments import Moments, render_moments
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

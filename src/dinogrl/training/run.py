@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def train(
     runtime.seed_everything(recipe.seed)
     share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
     split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
-    labels = {identity: label for label, identity in enumerate(sorted({t.identity for t in split.fit}))}
+    labels = replace(dataset, train=split.fit).train_labels()
     network = build_model(recipe, len(labels))
     batches = _batches(recipe, split, labels)
     facts = {"dataset": dataset.name, "selection": recipe.training.selection, "versions": runtime.versions()}
@@ -103,8 +104,7 @@ def train(
 def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
     """Devices, precision and processes as the recipe asks. Every parameter need not take part in every step."""
     device = runtime.device(recipe.training.device)
-    wanted = recipe.training.precision
-    bfloat16 = wanted == "bfloat16" or (wanted == "auto" and runtime.fast_bfloat16(device))
+    bfloat16 = runtime.wants_bfloat16(recipe.training.precision, device)
     strategy = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
     chosen = [device.index] if device.index is not None and devices == 1 else devices
     return Fabric(accelerator=device.type, devices=chosen, strategy=strategy, precision="bf16-mixed" if bfloat16 else "32-true")
@@ -117,8 +117,8 @@ def open_training_data(recipe: Recipe, data: Path) -> Dataset:
         data,
         settings.layout,
         min_frames=settings.min_frames,
-        discard_train=Path(settings.discard_train) if settings.discard_train else None,
-        discard_test=Path(settings.discard_test) if settings.discard_test else None,
+        discard_train=settings.discard_train,
+        discard_test=settings.discard_test,
     )
     seen = {tracklet.modality for tracklet in dataset.train}
     if len(seen) < len(Modality):
