@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dinogrl.models.enhancement.local_to_global import LocalToGlobal
 from dinogrl.models.enhancement.queries import LatentQuery, ReprojectedQuery
-from dinogrl.models.enhancement.relation import signed_relation_sums, sort_keys
+from dinogrl.models.enhancement.relation import PairedKeys, signed_relation_sums, sort_keys
 
 STRIPES = (1, 2, 4, 8, 16)
 
@@ -46,6 +46,19 @@ def test_gradients_of_the_sums_are_those_of_the_literal_form() -> None:
     want = torch.autograd.grad((torch.stack(literal_sums(a, b, k)) * weights).sum(), inputs)
     for h, w in zip(have, want, strict=True):
         torch.testing.assert_close(h, w, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("latent", [True, False])
+def test_keys_that_look_at_every_pair_make_the_same_enhancement(latent: bool) -> None:
+    torch.manual_seed(5)
+    enhancement = LocalToGlobal(STRIPES, (2, 4, 8, 16), channels=6, latent=latent).eval()
+    with torch.no_grad():
+        for parameter in enhancement.parameters():
+            parameter += torch.rand_like(parameter) * 0.2
+    parts = [torch.randn(3, sum(STRIPES), 20, dtype=torch.float64) for _ in range(2)]
+    sorted_first = torch.stack(enhancement(*parts))
+    enhancement.read_keys = PairedKeys
+    torch.testing.assert_close(torch.stack(enhancement(*parts)), sorted_first, rtol=1e-10, atol=1e-10)
 
 
 def project(weight: Tensor, bias: Tensor, signal: Tensor) -> Tensor:

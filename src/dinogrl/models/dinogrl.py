@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dinogrl.models.heads import BNNeck, PartLinear
 from dinogrl.models.pooling import horizontal_stripes
 from dinogrl.models.precision import full
-from dinogrl.models.streams.appearance import AppearanceStream, route
+from dinogrl.models.streams.appearance import AppearanceStream
 from dinogrl.models.streams.gait import GaitStream
 from dinogrl.records import ModelOutput
 
@@ -67,7 +67,7 @@ class DinoGRL(nn.Module):
         """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order."""
         assert frames.ndim == 5 and frames.shape[2] == 3, f"frames must be (B,T,3,H,W), got {tuple(frames.shape)}"
         assert modality.shape == frames.shape[:1], f"modality must be ({len(frames)},), got {tuple(modality.shape)}"
-        seen = self.appearance(frames, route(modality))
+        seen = self.appearance(frames, self.appearance.route(modality))
         appearance: Tensor = full(self.appearance_parts(horizontal_stripes(seen, self.stripes)))
         if self.gait is None:
             logits = self.appearance_neck(appearance) if self.training else None

@@ -20,6 +20,7 @@ from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, D
 
 from dinogrl.catalog import Catalog
 from dinogrl.errors import CheckpointError, RecipeError
+from dinogrl.models.backbones import attention
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "prior"
 Config: TypeAlias = Dinov2Config | Dinov2WithRegistersConfig
@@ -145,6 +146,7 @@ class FrozenDinov2(nn.Module):
             raise RecipeError(f"model.gait.prior.blocks {list(blocks)}: this prior has blocks 0 to {depth - 1}")
         model = Dinov2WithRegistersModel if isinstance(config, Dinov2WithRegistersConfig) else Dinov2Model
         self.vit = model(config).requires_grad_(False).eval()
+        self.vit.set_attn_implementation(attention.NAME)
         self.patch = int(config.patch_size)
         self.size = size
         self.grid = (size[0] // self.patch, size[1] // self.patch)
@@ -153,7 +155,7 @@ class FrozenDinov2(nn.Module):
         self.positions = positions
         self.precision = precision
         self.awaiting = awaiting
-        self._prepared: dict[torch.dtype, _Prepared] = {}
+        self._prepared: dict[torch.dtype, Prepared] = {}
         self.register_load_state_dict_post_hook(_arrived)
 
     def train(self, mode: bool = True) -> FrozenDinov2:
@@ -169,15 +171,15 @@ class FrozenDinov2(nn.Module):
             )
         outside = torch.get_autocast_dtype(frames.device.type) if torch.is_autocast_enabled(frames.device.type) else frames.dtype
         inside = {"auto": outside, "float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
-        ready = self._at(inside)
+        ready = self.prepared(inside)
         at_once = max(1, (65536 if frames.is_cuda else 6200) // ready.positions.shape[1])  # 12 frames of 32x16 patches
         with torch.autocast(frames.device.type, enabled=False):
-            chunks = [self._features(ready, chunk) for chunk in frames.split(at_once)]
+            chunks = [self.features(ready, chunk) for chunk in frames.split(at_once)]
         last, blocks = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*chunks, strict=True))
         return Tokens(last.to(outside), blocks.to(outside))
 
-    def _features(self, ready: _Prepared, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Last and chosen outputs, (n,h,w,D) and (n,h,w,D*number)."""
+    def features(self, ready: Prepared, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Last and chosen outputs for frames (n,3,H,W), all at once: (n,h,w,D) and (n,h,w,D*number)."""
         if frames.shape[2:] != self.size:
             frames = F.interpolate(frames, self.size, mode="bilinear", align_corners=False)
         embeddings, encoder = ready.vit.embeddings, ready.vit.encoder
@@ -198,7 +200,7 @@ class FrozenDinov2(nn.Module):
         chosen = F.layer_norm(chosen, chosen.shape[2:], eps=1e-6)
         return last.unflatten(1, self.grid), chosen.unflatten(1, self.grid)
 
-    def _at(self, dtype: torch.dtype) -> _Prepared:
+    def prepared(self, dtype: torch.dtype) -> Prepared:
         """Weights and position table in ``dtype``, kept until the weights change or move."""
         if torch.compiler.is_compiling():
             return self._prepare(dtype, stamp=())
@@ -208,15 +210,15 @@ class FrozenDinov2(nn.Module):
             self._prepared = {dtype: self._prepare(dtype, stamp)}
         return self._prepared[dtype]
 
-    def _prepare(self, dtype: torch.dtype, stamp: tuple[tuple[int, int], ...]) -> _Prepared:
+    def _prepare(self, dtype: torch.dtype, stamp: tuple[tuple[int, int], ...]) -> Prepared:
         table = self.vit.embeddings.position_embeddings
         positions = position_table(table, *self.grid, by=self.positions).to(dtype)
         vit = self.vit if table.dtype == dtype else copy.deepcopy(self.vit).to(dtype)
-        return _Prepared(vit, positions, stamp)
+        return Prepared(vit, positions, stamp)
 
 
 @dataclass
-class _Prepared:
+class Prepared:
     """The transformer in one precision, its position table, and the state of the weights it was made from."""
 
     vit: Any

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dinogrl.models.enhancement.queries import LatentQuery, Query, ReprojectedQuery, moments
-from dinogrl.models.enhancement.relation import SortedKeys, signed_relation_sums, sort_keys
+from dinogrl.models.enhancement.relation import Keys, sort_keys
 
 
 class LocalToGlobal(nn.Module):
@@ -24,7 +24,10 @@ class LocalToGlobal(nn.Module):
     latent:        the query is projected once and lives in the latent space (paper), or is projected again in every step.
 
     Computed in float64 where the device has it: up to 16 dependent steps on features that nothing has normalised.
+    ``read_keys`` prepares the stripes (N,2,B,D) for the relations; replace it by another form of :class:`Keys`.
     """
+
+    read_keys: Callable[[Tensor], Keys]
 
     def __init__(
         self, stripes: Sequence[int], granularities: Sequence[int], channels: int, shared: bool = False, latent: bool = True
@@ -38,6 +41,7 @@ class LocalToGlobal(nn.Module):
         self.active = [sum(n > step for n in self.chains) for step in steps]
         self.parts = [first_part[n] + step for step in steps for n in self.chains[: self.active[step]]]
         kind = LatentQuery if latent else ReprojectedQuery
+        self.read_keys = sort_keys
         self.query: Query = kind(1 if shared else len(self.chains), channels, len(self.active), len(self.chains))
 
     def forward(self, gait: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,12 +56,12 @@ class LocalToGlobal(nn.Module):
         # the stripes of the other stream, in the order of use: (uses,2,B,D)
         stripes = precise.flip(0)[:, :, self.parts].permute(2, 0, 1, 3)
         state, found, ended = self.query.begin(feature), [], []
-        for step, keys in enumerate(self._steps(sort_keys(stripes))):
+        for step, keys in enumerate(self.read_keys(stripes).split(self.active)):
             active = self.active[step]
             if active < state.shape[1]:
                 ended.append(state[:, active:])
                 state = state[:, :active]
-            sums = signed_relation_sums(*self.query.relation(state), keys)
+            sums = keys.signed_sums(*self.query.relation(state))
             if self.training:
                 found.append(moments(sums))
             state = self.query.step(state, sums, found[-1] if self.training else None, step)
@@ -66,7 +70,3 @@ class LocalToGlobal(nn.Module):
         ended.append(state)
         enhanced = self.query.end(feature, torch.cat(ended[::-1], dim=1))
         return enhanced[self.answer_order].permute(1, 2, 0, 3)
-
-    def _steps(self, keys: SortedKeys) -> list[SortedKeys]:
-        columns = zip(*(tensor.split(self.active) for tensor in (keys.ordered, keys.sums, keys.squares)), strict=True)
-        return [SortedKeys(*column) for column in columns]

@@ -3,23 +3,18 @@
 The relation of position i to position j is affine in the one number that stands at j: f_ij = a_i * k_j + b_i. Which j are positive
 for an i is then a matter of one threshold on k: with k sorted, the positive ones are a run from one end, and sums over a run are
 differences of prefix sums. O(C log C) for each row of C positions instead of O(C^2), the same values and gradients.
+
+:class:`Keys` is what a chain asks of the keys: :class:`SortedKeys` answers so, :class:`PairedKeys` by looking at every pair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-
-
-@dataclass
-class SortedKeys:
-    """k in ascending order (..., C) and the prefix sums of k and its square (..., C+1), the first 0."""
-
-    ordered: Tensor
-    sums: Tensor
-    squares: Tensor
 
 
 @dataclass
@@ -33,6 +28,51 @@ class RelationSums:
     plus1: Tensor
     minus0: Tensor
     minus1: Tensor
+
+
+class Keys(Protocol):
+    """The keys k of many rows, (N,...,C), ready to be asked for relations."""
+
+    def split(self, sizes: list[int]) -> Sequence[Keys]:
+        """The keys of the first ``sizes[0]`` rows, of the next ``sizes[1]``, ..."""
+
+    def signed_sums(self, a: Tensor, b: Tensor) -> RelationSums:
+        """Sums of both signs of f_ij = a_i k_j + b_i."""
+
+
+@dataclass
+class SortedKeys:
+    """k in ascending order (..., C) and the prefix sums of k and its square (..., C+1), the first 0."""
+
+    ordered: Tensor
+    sums: Tensor
+    squares: Tensor
+
+    def split(self, sizes: list[int]) -> list[SortedKeys]:
+        columns = zip(*(tensor.split(sizes) for tensor in (self.ordered, self.sums, self.squares)), strict=True)
+        return [SortedKeys(*column) for column in columns]
+
+    def signed_sums(self, a: Tensor, b: Tensor) -> RelationSums:
+        return signed_relation_sums(a, b, self)
+
+
+@dataclass
+class PairedKeys:
+    """k (..., C) as it is. Sums look at every pair of positions: O(C^2), but no sorting, no search, no differences of long sums.
+
+    For programs that cannot search (exported graphs) or have no float64.
+    """
+
+    keys: Tensor
+
+    def split(self, sizes: list[int]) -> list[PairedKeys]:
+        return [PairedKeys(keys) for keys in self.keys.split(sizes)]
+
+    def signed_sums(self, a: Tensor, b: Tensor) -> RelationSums:
+        k = self.keys[..., None, :]
+        f = a[..., None] * k + b[..., None]  # (..., C, C)
+        plus, minus = f.relu(), (-f).relu()
+        return RelationSums(plus.sum(-1), (plus * k).sum(-1), minus.sum(-1), (minus * k).sum(-1))
 
 
 def sort_keys(keys: Tensor) -> SortedKeys:

@@ -48,6 +48,10 @@ class AppearanceStream(nn.Module):
         """C of the maps."""
         return self.layers.out_channels
 
+    def route(self, modality: Tensor) -> Route:
+        """The clips' way through the stems, by ``modality`` (B,)."""
+        return route(modality)
+
     def forward(self, frames: Tensor, way: Route) -> Tensor:
         if way.order is not None:
             frames = frames[way.order]
