@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dinogrl.errors import CheckpointError, UnknownNameError
+from dinogrl.models.backbones.attention import cached_attention
 from dinogrl.models.backbones.dinov2 import CONFIGS, HUB_NAMES, FrozenDinov2, config_of_shape, position_table
 from dinogrl.models.backbones.resnet import Bottleneck, Layers, NonLocal, Stem
 from dinogrl.models.build import build_model
@@ -232,3 +233,21 @@ def test_resnet_weights_fill_both_stems_and_keep_non_local_blocks(tmp_path: Path
         build_model(
             tiny_recipe("baseline", *[f"model.appearance.weights={tmp_path / 'resnet.safetensors'}", "model.appearance.width=8"]), 3
         )
+
+
+@pytest.mark.parametrize("common", [0.0, 30.0], ids=["plain keys", "keys with much in common"])
+def test_attention_in_bfloat16_is_as_exact_as_torchs_own(common: float) -> None:
+    torch.manual_seed(1)
+    query, key, value = torch.randn(3, 2, 3, 65, 16).unbind(0)
+    query, key, value = (t.bfloat16() for t in (query, key + common, value))
+    truth = (torch.softmax(query.double() @ key.double().transpose(2, 3) / 4, dim=3) @ value.double()).transpose(1, 2)
+    ours, weights = cached_attention(torch.nn.Identity(), query, key, value, None)
+    torchs = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    assert weights is None and ours.dtype == torch.bfloat16
+    assert (ours.double() - truth).norm() < 2 * (torchs.double() - truth).norm() + 0.02 * truth.norm()
+
+
+def test_attention_lets_gradients_through_where_they_are_wanted() -> None:
+    leaf = torch.randn(3, 1, 2, 5, 4, dtype=torch.bfloat16).requires_grad_()
+    cached_attention(torch.nn.Identity(), *leaf.unbind(0), None)[0].float().square().sum().backward()
+    assert leaf.grad is not None and all(part.abs().sum() > 0 for part in leaf.grad)
