@@ -23,6 +23,9 @@ FAMILY: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "hitsz-vcm flat, text in root": ("hitsz-vcm", lambda r: tiny_datasets.hitsz_vcm(r, level="flat", info="root", query_lines=3)),
     "buptcampus": ("buptcampus", tiny_datasets.buptcampus),
     "buptcampus by DATA": ("buptcampus", lambda r: tiny_datasets.buptcampus(r) / "DATA"),
+    "sysu-mm01": ("sysu-mm01", tiny_datasets.sysu_mm01),
+    "regdb": ("regdb", tiny_datasets.regdb),
+    "llcm": ("llcm", tiny_datasets.llcm),
     "folder": ("folder", tiny_datasets.folder),
     "folder with query and gallery": ("folder", lambda r: tiny_datasets.folder(r, ("train", "query", "gallery"))),
 }
@@ -82,10 +85,15 @@ def test_every_identity_and_camera_has_a_name(member: tuple[str, Dataset]) -> No
     assert {t.camera for t in everything(dataset)} <= set(dataset.camera_names)
 
 
+SPOKEN = dict.fromkeys(("rgb", "visible", "vis", "test_vis", "cam1", "cam2", "cam4", "cam5"), Modality.VISIBLE) | dict.fromkeys(
+    ("ir", "infrared", "thermal", "nir", "test_nir", "cam3", "cam6"), Modality.INFRARED
+)
+
+
 def test_modality_stands_in_the_path(member: tuple[str, Dataset]) -> None:
-    words = {Modality.VISIBLE: ("/rgb/", "/RGB/", "/visible/"), Modality.INFRARED: ("/ir/", "/IR/", "/infrared/")}
     for tracklet in everything(member[1]):
-        assert any(word in frame for word in words[tracklet.modality] for frame in tracklet.frames)
+        for frame in tracklet.frames:
+            assert next(SPOKEN[part] for part in frame.lower().split("/") if part in SPOKEN) is tracklet.modality
 
 
 # HITSZ-VCM

@@ -10,6 +10,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dinogrl.data.frames import encode_jpeg
@@ -18,9 +19,10 @@ LEVEL_STEP = 6
 
 
 @cache
-def frame_bytes(number: int, height: int = 32, width: int = 16) -> bytes:
-    """JPEG of a flat grey frame; ``number`` counts from 0."""
-    return encode_jpeg(np.full((height, width, 3), 20 + LEVEL_STEP * (number % 36), np.uint8))
+def frame_bytes(number: int, suffix: str = ".jpg", height: int = 32, width: int = 16) -> bytes:
+    """BMP for that suffix, else JPEG, of a flat grey frame; ``number`` counts from 0."""
+    picture = np.full((height, width, 3), 20 + LEVEL_STEP * (number % 36), np.uint8)
+    return bytes(cv2.imencode(".bmp", picture)[1]) if suffix == ".bmp" else encode_jpeg(picture)
 
 
 def level_to_number(level: float) -> int:
@@ -29,7 +31,7 @@ def level_to_number(level: float) -> int:
 
 def put(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(frame_bytes(number))
+    path.write_bytes(frame_bytes(number, path.suffix))
 
 
 def hitsz_vcm(
@@ -119,4 +121,57 @@ def folder(
                     for frame in range(length):
                         name = f"person{shift * people + person + 8}"
                         put(root / level / name / camera / modality / "walk1" / f"{frame + 1}{suffix}", frame)
+    return root
+
+
+def sysu_mm01(root: Path, train: int = 3, val: int = 1, test: int = 3, images: int = 2) -> Path:
+    """Identities 1, 2, ... in all six cameras, the lists of identities in exp/."""
+    first = 1
+    for name, people in (("train", train), ("val", val), ("test", test)):
+        identities = range(first, first + people)
+        first += people
+        (root / "exp").mkdir(parents=True, exist_ok=True)
+        (root / f"exp/{name}_id.txt").write_text(",".join(map(str, identities)) + "\n")
+        for identity in identities:
+            for camera in range(1, 7):
+                for image in range(images):
+                    put(root / f"cam{camera}/{identity:04d}/{image + 1:04d}.jpg", 0)
+    return root
+
+
+def regdb(root: Path, train: int = 4, test: int = 3, images: int = 2, trials: int = 2, suffix: str = ".bmp") -> Path:
+    """People 8, 9, 10, ... in both modalities. Labels count from 0 in every list; in trial 2 the first people are the test part."""
+    people = [str(8 + number) for number in range(train + test)]
+    names: dict[tuple[str, str], list[str]] = {}
+    for person in people:
+        for folder, letter in (("Visible", "v"), ("Thermal", "t")):
+            names[person, folder] = [f"{folder}/{person}/male_front_{letter}_{i:05d}_{person}{suffix}" for i in range(images)]
+            for name in names[person, folder]:
+                put(root / name, 0)
+    (root / "idx").mkdir()
+    for trial in range(1, trials + 1):
+        turned = people[(trial - 1) * test :] + people[: (trial - 1) * test]
+        for split, chosen in (("train", turned[:train]), ("test", turned[train:])):
+            for word, folder in (("visible", "Visible"), ("thermal", "Thermal")):
+                rows = [f"{name} {label}" for label, person in enumerate(chosen) for name in names[person, folder]]
+                (root / f"idx/{split}_{word}_{trial}.txt").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def llcm(root: Path, train: int = 4, test: int = 3, images: int = 2) -> Path:
+    """Identities 1, 2, ...; cameras 1 and 3 by day, 1 and 2 by night. Training images in vis/ and nir/, test images by camera."""
+    (root / "idx").mkdir(parents=True)
+    for word, cameras in (("vis", (1, 3)), ("nir", (1, 2))):
+        rows = []
+        for identity in range(1, train + test + 1):
+            for camera in cameras:
+                for image in range(images):
+                    name = f"{identity:04d}_c{camera:02d}_s1_f{image}_{word}.jpg"
+                    if identity <= train:
+                        rows.append(f"{word}/{identity:04d}/{name} {identity - 1}")
+                        put(root / f"{word}/{identity:04d}/{name}", 0)
+                    else:
+                        put(root / f"test_{word}/cam{camera}/{identity:04d}/{name}", 0)
+        (root / f"idx/train_{word}.txt").write_text("\n".join(rows) + "\n")
+    (root / "idx/test_id.txt").write_text(",".join(str(identity) for identity in range(train + 1, train + test + 1)))
     return root

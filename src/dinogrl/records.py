@@ -58,7 +58,8 @@ class Dataset:
     (:mod:`dinogrl.evaluation.protocols`) says which of them meet. ``paired`` marks training tracklets that come as pixel-aligned
     visible/infrared pairs: ``train_pairs[i]`` holds the positions in ``train`` of the visible and of the infrared one.
     ``auxiliary`` and ``auxiliary_pairs`` are further training tracklets whose identities one camera alone has seen (BUPTCampus).
-    ``left_out`` counts what the reader dropped on purpose: reason -> how many.
+    ``left_out`` counts what the reader dropped on purpose: reason -> how many. ``trial`` is the split that was read, of a dataset
+    that has several (RegDB). ``name`` is that of the layout; ``simulated`` says that a simulation wrote it.
     """
 
     name: str
@@ -72,6 +73,13 @@ class Dataset:
     auxiliary: Sequence[Tracklet] = ()
     auxiliary_pairs: Sequence[tuple[int, int]] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    trial: int | None = None
+    simulated: bool = False
+
+    @property
+    def title(self) -> str:
+        """What results call the dataset: drawn people in HITSZ-VCM's layout are not HITSZ-VCM."""
+        return f"simulated ({self.name} layout)" if self.simulated else self.name
 
     def train_labels(self) -> dict[int, int]:
         """identity -> class index 0..K-1, in ascending order of identity."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dinogrl.data.datasets import DATASETS, find_layout
+from dinogrl.data.datasets import DATASETS, read_dataset
 from dinogrl.data.datasets.layout import Choices, Counts
 from dinogrl.data.frames import fault
 from dinogrl.data.problems import Problems
@@ -23,7 +23,8 @@ class CheckReport:
 
     ``splits``: ``"train visible"``, ``"query infrared"`` ... -> identities, tracklets, images that would be used. ``published`` is
     one sentence that compares them with the authors' counts, empty where there are none. ``left_out``: what the reader dropped on
-    purpose. ``training`` and ``evaluation``: could they run, with unreadable frames stopping them?
+    purpose. ``training`` and ``evaluation``: could they run, with unreadable frames stopping them? ``simulated``: a simulation
+    wrote it.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class CheckReport:
     left_out: dict[str, int] = field(default_factory=dict)
     frames_checked: int = 0
     full: bool = False
+    simulated: bool = False
 
     @property
     def usable(self) -> bool:
@@ -62,6 +64,7 @@ def check_dataset(
     min_frames: int = 12,
     discard_train: str | Path | None = None,
     discard_test: str | Path | None = None,
+    trial: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Check index and frames of a dataset.
@@ -72,9 +75,8 @@ def check_dataset(
     root = Path(root)
     problems = Problems()
     try:
-        name = find_layout(root, layout)
-        choices = Choices(min_frames, *(None if path is None else Path(path) for path in (discard_train, discard_test)))
-        dataset = DATASETS[name].read(root, choices, problems)
+        discards = [None if path is None else Path(path) for path in (discard_train, discard_test)]
+        dataset = read_dataset(root, layout, Choices(min_frames, discards[0], discards[1], trial), problems)
     except (DataError, OSError) as error:
         if isinstance(error, DataError) and layout != "auto" and layout not in DATASETS:
             raise
@@ -86,11 +88,11 @@ def check_dataset(
     _check_shared_identities(dataset, problems)
     _check_repeated_frames(dataset, problems)
     counts = _count(dataset)
-    published = _compare(counts, DATASETS[name].published, problems)
+    published = _compare(counts, DATASETS[dataset.name].published, dataset.simulated, problems)
     broken, checked = _check_frames(dataset, full, progress, problems)
     return CheckReport(
         root=root,
-        layout=name,
+        layout=dataset.name,
         splits=counts,
         problems=problems,
         training=training and not index_errors and "train" not in broken,
@@ -99,6 +101,7 @@ def check_dataset(
         left_out=dataset.left_out,
         frames_checked=checked,
         full=full,
+        simulated=dataset.simulated,
     )
 
 
@@ -118,11 +121,13 @@ def _count(dataset: Dataset) -> dict[str, Counts]:
     return counts
 
 
-def _compare(counts: dict[str, Counts], published: dict[str, Counts], problems: Problems) -> str:
-    """One sentence. A set with less than half the published training identities is somebody's own in this layout: not compared."""
+def _compare(counts: dict[str, Counts], published: dict[str, Counts], simulated: bool, problems: Problems) -> str:
+    """One sentence. A simulated set, or one with less than half the published training identities, is not compared."""
     reference = published.get("train visible")
     if reference is None or reference.identities is None:
         return ""
+    if simulated:
+        return "published counts: not compared (a simulated world)"
     found = counts.get("train visible", Counts(0, 0, 0))
     if (found.identities or 0) * 2 < reference.identities:
         size = f"{found.identities} training identities, the published set has {reference.identities:,}"

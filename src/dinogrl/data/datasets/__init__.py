@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from dinogrl.catalog import Catalog
-from dinogrl.data.datasets import buptcampus, folder, hitsz_vcm
-from dinogrl.data.datasets.layout import Choices, Layout
+from dinogrl.data.datasets import buptcampus, folder, hitsz_vcm, llcm, regdb, sysu_mm01
+from dinogrl.data.datasets.layout import SIMULATION_CARD, Choices, Layout
 from dinogrl.data.problems import Problems, stop_at_errors
 from dinogrl.errors import DataError
 from dinogrl.records import Dataset
 
 DATASETS: Catalog[Layout] = Catalog(
     "layout",
-    {"hitsz-vcm": hitsz_vcm.LAYOUT, "buptcampus": buptcampus.LAYOUT, "folder": folder.LAYOUT},
+    {
+        "hitsz-vcm": hitsz_vcm.LAYOUT,
+        "buptcampus": buptcampus.LAYOUT,
+        "sysu-mm01": sysu_mm01.LAYOUT,
+        "regdb": regdb.LAYOUT,
+        "llcm": llcm.LAYOUT,
+        "folder": folder.LAYOUT,
+    },
 )
 
 
@@ -24,22 +32,29 @@ def open_dataset(
     min_frames: int = 12,
     discard_train: str | Path | None = None,
     discard_test: str | Path | None = None,
+    trial: int = 1,
 ) -> Dataset:
     """Read a dataset's index; the frames themselves are not touched.
 
     ``layout`` is an entry of :data:`DATASETS`, or ``auto`` to look what lies there. ``min_frames`` and the discard lists (files
-    of frame paths, applied before the length filter) concern HITSZ-VCM only. Raises :class:`DataError` for a folder that is
-    missing or holds no known dataset, and for an index with errors, naming the first; :func:`dinogrl.data.checks.check_dataset`
-    names them all.
+    of frame paths, applied before the length filter) concern HITSZ-VCM only, ``trial`` (which of the splits) RegDB only. Raises
+    :class:`DataError` for a folder that is missing or holds no known dataset, and for an index with errors, naming the first;
+    :func:`dinogrl.data.checks.check_dataset` names them all.
     """
     root = Path(root)
     problems = Problems()
-    choices = Choices(min_frames, _optional_path(discard_train), _optional_path(discard_test))
-    dataset = DATASETS[find_layout(root, layout)].read(root, choices, problems)
+    choices = Choices(min_frames, _optional_path(discard_train), _optional_path(discard_test), trial)
+    dataset = read_dataset(root, layout, choices, problems)
     stop_at_errors(problems, root)
     if not (dataset.train or dataset.query or dataset.gallery):
         raise DataError(f"{root} holds no usable tracklet as {dataset.name}; `dinogrl check {root}` says why")
     return dataset
+
+
+def read_dataset(root: Path, layout: str, choices: Choices, problems: Problems) -> Dataset:
+    """What lies at ``root``, with all that is wrong added to ``problems``; raises as :func:`find_layout` does."""
+    dataset = DATASETS[find_layout(root, layout)].read(root, choices, problems)
+    return replace(dataset, simulated=(dataset.root / SIMULATION_CARD).is_file())
 
 
 def find_layout(root: Path, layout: str = "auto") -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dinogrl.data.datasets.directories import folders_in, images_in
 from dinogrl.data.datasets.layout import Choices, Layout
 from dinogrl.data.natural_order import natural_key, natural_sorted
 from dinogrl.data.problems import Problems
@@ -23,7 +24,6 @@ MODALITY_FOLDERS = {
     "infrared": Modality.INFRARED,
     "ir": Modality.INFRARED,
 }
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _LEVELS = ("train", "test", "query", "gallery")
 
 
@@ -78,43 +78,24 @@ def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
 
 def _bases(root: Path) -> dict[str, Path]:
     """Level -> folder of identities; ``.`` where there is no level."""
-    folders = {entry.name.lower(): Path(entry.path) for entry in _folders(root)}
+    folders = {entry.name.lower(): Path(entry.path) for entry in folders_in(root)}
     levels = {name: folders[name] for name in _LEVELS if name in folders}
     return levels or {".": root}
 
 
-def _folders(path: Path) -> list[os.DirEntry[str]]:
-    """Folders inside a folder in natural order; none where it cannot be read."""
-    try:
-        with os.scandir(path) as entries:
-            return sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: natural_key(e.name))
-    except OSError:
-        return []
-
-
-def _images(folder: str) -> list[str]:
-    """Names of the images in a folder; none where it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-    except OSError:
-        return []
-    return [name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and name[0] != "."]
-
-
 def _modality_folders(base: Path) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
-    for identity in _folders(base):
-        for camera in _folders(Path(identity.path)):
-            for modality in _folders(Path(camera.path)):
+    for identity in folders_in(base):
+        for camera in folders_in(identity.path):
+            for modality in folders_in(camera.path):
                 if modality.name.lower() in MODALITY_FOLDERS:
                     yield identity.name, camera.name, modality
 
 
 def _scan(base: Path, problems: Problems) -> Iterator[Found]:
     for identity, camera, modality in _modality_folders(base):
-        for folder in _folders(Path(modality.path)):
+        for folder in folders_in(modality.path):
             label = f"{identity}/{camera}/{modality.name}/{folder.name}"
-            names = _images(folder.path)
+            names = images_in(folder.path)
             if not names:
                 problems.warning(folder.path, "no image in this tracklet's folder")
                 continue

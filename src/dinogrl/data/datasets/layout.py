@@ -9,18 +9,22 @@ from pathlib import Path
 from dinogrl.data.problems import Problems
 from dinogrl.records import Dataset
 
+SIMULATION_CARD = "simulation.json"
+"""By this file at its root a simulated world says that it is one."""
+
 
 @dataclass(frozen=True)
 class Choices:
     """What a user may choose about reading.
 
     ``min_frames``: shorter tracklets are left out (HITSZ-VCM only). ``discard_train``, ``discard_test``: files that list frames to
-    leave out, before the length filter (HITSZ-VCM only).
+    leave out, before the length filter (HITSZ-VCM only). ``trial``: which of a dataset's splits is read (RegDB only).
     """
 
     min_frames: int = 12
     discard_train: Path | None = None
     discard_test: Path | None = None
+    trial: int = 1
 
 
 @dataclass(frozen=True)
