@@ -9,7 +9,7 @@ from dinogrl.models import pretrained
 from dinogrl.models.backbones.dinov2 import CONFIGS, FrozenDinov2, config_of_shape, read_config
 from dinogrl.models.backbones.resnet import Layers, Stem
 from dinogrl.models.dinogrl import DinoGRL, Head
-from dinogrl.models.enhancement import ENHANCEMENTS
+from dinogrl.models.enhancement import ENHANCEMENTS, enhanced_features
 from dinogrl.models.heads import BNNeck, PartLinear
 from dinogrl.models.streams.appearance import AppearanceStream
 from dinogrl.models.streams.fusion import AttentionFusion
@@ -30,7 +30,7 @@ def build_model(recipe: schema.Recipe | schema.Model | str, identities: int, *, 
     appearance = _appearance(model.appearance, start_weights)
     gait = _gait(model.gait, start_weights) if model.gait else None
     enhancement = _enhancement(model) if model.enhancement else None
-    enhanced = len(model.enhancement.granularities) if model.enhancement else 0
+    enhanced = enhanced_features(model.enhancement)
     stripes = sum(model.pooling.stripes)
     streams = 2 if gait else 1
     total = stripes + enhanced
@@ -117,13 +117,7 @@ def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenDinov2:
 def _enhancement(model: schema.Model) -> nn.Module:
     recipe = model.enhancement
     assert recipe is not None
-    return ENHANCEMENTS[recipe.name](
-        stripes=model.pooling.stripes,
-        granularities=recipe.granularities,
-        channels=recipe.channels,
-        shared=recipe.shared,
-        latent=recipe.latent,
-    )
+    return ENHANCEMENTS[recipe.name](recipe, model.pooling.stripes, model.pooling.width)
 
 
 def _head(in_channels: int, pooling: schema.Pooling, enhanced: int, identities: int) -> Head:

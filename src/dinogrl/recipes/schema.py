@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dinogrl.config import Section
 
@@ -177,15 +177,24 @@ class Enhancement(Section):
     """How each stream's global feature is enhanced by the other's stripes: PBMGE (paper 3.3), or an alternative of table 9."""
 
     name: str = "local_to_global"
-    """Entry of the enhancement catalog."""
-    granularities: tuple[int, ...] = (2, 4, 8, 16)
-    """Stripes that enhance, each by a chain of its own (table 8)."""
+    """local_to_global (PBMGE), or none, non_local, attention_fusion, cross_non_local (IBAN), shape_guided (SCRL), ms_g3d."""
+    granularities: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1)
+    """Stripes that enhance, each by a chain or block of its own (table 8)."""
     channels: int = Field(256, ge=1)
-    """Channels of the projections psi."""
+    """local_to_global: channels of the projections psi."""
     shared: bool = False
-    """One set of projections for all granularities (published code), or one each (paper)."""
+    """local_to_global: one set of projections for all granularities (published code), or one each (paper)."""
     latent: bool = True
-    """Project the query once and update it in the latent space (eq. 11), or project it again in every step (published code)."""
+    """local_to_global: project the query once and update it in the latent space (eq. 11), or in every step (published code)."""
+    relation: Literal["dot_product", "embedded_gaussian"] = "dot_product"
+    """non_local: dot product over the number of positions, as in AGW, or softmax, as in its first paper."""
+
+    @field_validator("granularities")
+    @classmethod
+    def _each_once(cls, granularities: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(granularities)) < len(granularities):
+            raise ValueError("a granularity is named twice")
+        return granularities
 
 
 class Model(Section):
