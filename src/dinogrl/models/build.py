@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from dinogrl.models import pretrained
@@ -36,7 +35,7 @@ def build_model(recipe: schema.Recipe | schema.Model | str, identities: int, *, 
     total = stripes + enhanced
     main = [0, *range(stripes, total)] if model.supervise == "global" else list(range(total))
     supervised = [stream * total + part for stream in range(streams) for part in main]
-    network = DinoGRL(
+    return DinoGRL(
         appearance=appearance,
         appearance_head=_head(appearance.out_channels, model.pooling, enhanced, identities),
         gait=gait,
@@ -46,10 +45,6 @@ def build_model(recipe: schema.Recipe | schema.Model | str, identities: int, *, 
         supervised=supervised,
         embedded=supervised if model.embed == "supervised" else list(range(streams * total)),
     )
-    for stream in (network.appearance, network.gait):
-        if stream is not None:
-            stream.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
 
 
 def _appearance(recipe: schema.Appearance, start_weights: bool) -> AppearanceStream:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dinogrl.models.backbones.resnet import Layers, Stem
 from dinogrl.models.pooling import set_pooling
+from dinogrl.models.precision import laid_out
 from dinogrl.records import Modality
 
 
@@ -57,7 +58,7 @@ class AppearanceStream(nn.Module):
             frames = frames[way.order]
         groups = frames.split(way.counts)
         seen = [
-            stem(group.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+            stem(laid_out(group.flatten(0, 1)))
             for stem, group in zip(self.stems, groups, strict=True)
             if len(group)
         ]

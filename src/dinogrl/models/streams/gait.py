@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dinogrl.models.backbones.dinov2 import FrozenDinov2
 from dinogrl.models.backbones.resnet import BasicBlock, Layers, conv3x3, initialise
 from dinogrl.models.pooling import set_pooling
+from dinogrl.models.precision import laid_out
 from dinogrl.models.streams.fusion import AttentionFusion
 from dinogrl.models.streams.silhouette import MaskEncoder, centred_channel, fine_statistics, finer, person_pixels
 from dinogrl.models.streams.start import start_mask
@@ -28,7 +29,7 @@ class MapEncoder(nn.Module):
         initialise(self)
 
     def forward(self, maps: Tensor) -> Tensor:
-        encoded: Tensor = self.layer1(F.relu(self.bn1(self.conv1(maps)), inplace=True))
+        encoded: Tensor = self.layer1(F.relu(self.bn1(self.conv1(laid_out(maps))), inplace=True))
         return encoded
 
 
@@ -90,7 +91,8 @@ class GaitStream(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, SilhouetteMaps]:
         clips, times = frames.shape[:2]
         tokens = self.prior(frames.flatten(0, 1))
-        probabilities = self.mask(tokens.last, self.size)
+        found = fine_statistics(tokens.last, self.size) if self.training else None
+        probabilities = self.mask(tokens.last, self.size, found)
         silhouette = centred_channel(probabilities)
         person = person_pixels(silhouette)
         priors = self._priors(tokens.blocks, person)
@@ -103,9 +105,8 @@ class GaitStream(nn.Module):
             enriched=enriched.unflatten(0, (clips, times)),
             foreground=person.unflatten(0, (clips, times)),
         )
-        if self.training:
-            maps.tokens = _by_clip(finer(tokens.last, self.size), clips)
-            maps.reconstruction = _by_clip(self.mask.reconstruct(probabilities), clips)
+        if found is not None:
+            maps.mask_error = self.mask.reconstruction_error(probabilities, tokens.last, found)
         return set_pooling(self.layers(enriched), times), maps
 
     def start_silhouette(self, frames: Tensor) -> None:
