@@ -50,9 +50,8 @@ def test_shapes_in_training_and_evaluation(name: str, batch: int, times: int) ->
     if tested.maps is not None and trained.maps is not None:
         assert tested.maps.silhouette.shape == (batch, times, 16, 8)
         assert tested.maps.enriched is not None and tested.maps.enriched.shape == (batch, times, 16, 16, 8)
-        assert tested.maps.tokens is None and tested.maps.reconstruction is None
-        assert trained.maps.tokens is not None and trained.maps.reconstruction is not None
-        assert trained.maps.tokens.shape == trained.maps.reconstruction.shape == (batch, times, 16, 16, 8)
+        assert tested.maps.mask_error is None
+        assert trained.maps.mask_error is not None and trained.maps.mask_error.shape == ()
         assert (tested.maps.gait_prior is None) == (name == "dinogrl_pbmge")
 
 
@@ -172,8 +171,8 @@ def test_joint_learning_switches(joint: str, joint_priors: str) -> None:
     assert reached["gait.encoders.gait.conv1.weight"] > 0
     # the regularisers reach their own encoder in any case
     assert gradients(model, output.maps.gait_prior.square().sum())["gait.priors.gait.reduce.weight"] > 0
-    assert output.maps.reconstruction is not None
-    assert gradients(model, output.maps.reconstruction.square().sum())["gait.mask.encode.weight"] > 0
+    assert output.maps.mask_error is not None
+    assert gradients(model, output.maps.mask_error)["gait.mask.encode.weight"] > 0
 
 
 def test_each_prior_alone_and_the_plain_silhouette() -> None:

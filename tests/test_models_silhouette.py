@@ -102,7 +102,7 @@ def test_mask_encoder_is_its_formula_and_moves_its_statistics(train: bool) -> No
     tokens = 3 * torch.randn(2, 5, 3, 6, dtype=torch.float64) + 1
     own = norm_like(mask.norm)
     want = mask.encode(own(finer(tokens, FINE).reshape(-1, 6))).softmax(1).view(2, *FINE, 2)
-    torch.testing.assert_close(mask(tokens, FINE), want)
+    torch.testing.assert_close(mask(tokens, FINE, fine_statistics(tokens, FINE)), want)
     same_state(mask.norm, own)
 
 
@@ -191,3 +191,17 @@ def test_start_of_a_model_follows_the_recipe() -> None:
         assert torch.equal(before, model.gait.mask.encode.weight) != moves
         assert all(p.isfinite().all() for p in model.gait.mask.parameters())
     tiny_model("baseline").start_silhouette(frames)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reconstruction_error_is_that_of_the_maps_written_out(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    size, mask = (12, 6), MaskEncoder(10).to(dtype)
+    tokens = 3 + torch.randn(5, 4, 3, 10, dtype=dtype) * torch.rand(10, dtype=dtype)
+    probabilities = torch.randn(5, *size, 2, dtype=dtype).softmax(3).requires_grad_()
+    inputs = [probabilities, mask.decode.weight, mask.decode.bias]
+    literal = F.mse_loss(mask.reconstruct(probabilities), finer(tokens, size))
+    short = mask.reconstruction_error(probabilities, tokens, fine_statistics(tokens, size))
+    torch.testing.assert_close(short, literal)
+    for ours, truth in zip(torch.autograd.grad(short, inputs), torch.autograd.grad(literal, inputs), strict=True):
+        torch.testing.assert_close(ours, truth)

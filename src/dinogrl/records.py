@@ -127,7 +127,7 @@ class SilhouetteMaps:
     ``silhouette`` (B,T,h,w) probability of the person, the centred channel of ``probabilities`` (B,T,2,h,w);
     ``gait_prior``, ``appearance_prior`` (B,T,C,h,w), or None where the recipe leaves one out; ``enriched`` (B,T,C',h,w), what the
     gait network reads; ``foreground`` (B,T,h,w) bool, pixels counted as the person.
-    ``tokens`` and ``reconstruction`` (B,T,D,h,w), the frozen features and their decoding, are kept in training only.
+    ``mask_error`` (scalar), in training only: how badly the frozen tokens are rebuilt from the probabilities (equation 5).
     """
 
     silhouette: Tensor
@@ -136,8 +136,7 @@ class SilhouetteMaps:
     appearance_prior: Tensor | None = None
     enriched: Tensor | None = None
     foreground: Tensor | None = None
-    tokens: Tensor | None = None
-    reconstruction: Tensor | None = None
+    mask_error: Tensor | None = None
 
 
 @dataclass

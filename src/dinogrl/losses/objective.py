@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dinogrl import distributed
 from dinogrl.losses.identity import identity_accuracy, identity_loss
-from dinogrl.losses.silhouette import DIVERSITY, SMOOTHNESS, mask_loss, mask_smoothness_released
+from dinogrl.losses.silhouette import DIVERSITY, SMOOTHNESS, mask_smoothness_released
 from dinogrl.losses.triplet import PAIR_DISTANCES, triplet_loss
 from dinogrl.recipes import schema
 from dinogrl.records import ModelOutput, SilhouetteMaps
@@ -61,8 +61,8 @@ class Objective:
     def _maps(self, maps: SilhouetteMaps) -> dict[str, tuple[float, Tensor]]:
         """name -> (weight, value) of the regularisers whose maps are there."""
         recipe, terms = self.recipe, {}
-        if recipe.mask and maps.tokens is not None and maps.reconstruction is not None:
-            terms["mask"] = (recipe.mask, mask_loss(maps.reconstruction, maps.tokens))
+        if recipe.mask and maps.mask_error is not None:
+            terms["mask"] = (recipe.mask, maps.mask_error)
         if recipe.mask_smoothness and maps.probabilities is not None:
             terms["mask_smoothness"] = (recipe.mask_smoothness, mask_smoothness_released(maps.probabilities))
         if recipe.smoothness and maps.gait_prior is not None:

@@ -1,4 +1,5 @@
-"""Losses of the gait stream's maps: mask, smoothness, diversity (paper, equations 5, 7, 8)."""
+"""Losses of the gait stream's maps: smoothness, diversity (paper, equations 7, 8). The mask loss, which needs the frozen tokens,
+is :meth:`dinogrl.models.streams.silhouette.MaskEncoder.reconstruction_error`."""
 
 from __future__ import annotations
 
@@ -13,14 +14,6 @@ from dinogrl.catalog import Catalog
 
 # Sobel's two kernels, (2,1,3,3): change along the width, change along the height.
 _SOBEL = torch.tensor([[[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], [[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]])[:, None]
-
-
-def mask_loss(reconstruction: Tensor, tokens: Tensor) -> Tensor:
-    """Equation 5: how badly the frozen tokens are rebuilt from the two-channel silhouette.
-
-    Mean squared error over all entries. The paper writes a norm; lambda 1 = 1 refers to the mean, as in the published code.
-    """
-    return F.mse_loss(reconstruction, tokens.to(reconstruction.dtype))
 
 
 def smoothness(prior: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dinogrl.models.backbones.resnet import BasicBlock, Layers, conv3x3, initial
 from dinogrl.models.pooling import set_pooling
 from dinogrl.models.precision import laid_out
 from dinogrl.models.streams.fusion import AttentionFusion
-from dinogrl.models.streams.silhouette import MaskEncoder, centred_channel, fine_statistics, finer, person_pixels
+from dinogrl.models.streams.silhouette import MaskEncoder, centred_channel, fine_statistics, person_pixels
 from dinogrl.models.streams.start import start_mask
 from dinogrl.records import SilhouetteMaps
 

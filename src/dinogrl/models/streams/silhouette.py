@@ -122,13 +122,12 @@ class MaskEncoder(nn.Module):
         self.encode = nn.Linear(width, 2)
         self.decode = nn.Linear(2, width)
 
-    def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens (N,h0,w0,D) -> probabilities (N,h,w,2)."""
+    def forward(self, tokens: Tensor, size: tuple[int, int], found: Statistics | None = None) -> Tensor:
+        """Tokens (N,h0,w0,D) -> probabilities (N,h,w,2). ``found``: the tokens' :func:`fine_statistics`, in training."""
         if self.training and self.dropout:
             # every fine pixel drops its own channels, so this cannot be done on the coarse tokens
             logits = self.encode(self.norm(F.dropout(finer(tokens, size), self.dropout)))
         else:
-            found = fine_statistics(tokens, size) if self.training else None
             logits = finer(self.norm.then(self.encode, tokens, found), size)
         return full(logits).softmax(dim=3)
 
@@ -136,6 +135,23 @@ class MaskEncoder(nn.Module):
         """(N,h,w,2) -> (N,h,w,D)"""
         decoded: Tensor = self.decode(probabilities)
         return decoded
+
+    def reconstruction_error(self, probabilities: Tensor, tokens: Tensor, found: Statistics) -> Tensor:
+        """Mean square of the decoded ``probabilities`` (N,h,w,2) less the interpolated frozen ``tokens`` (N,h0,w0,D): equation 5.
+
+        The paper writes a norm; lambda 1 = 1 refers to the mean over all entries, as in the published code. With x the tokens and
+        r = W p + b their decoding, less the tokens' mean: mean of r^2 - 2 r x + x^2, of which x^2 is known (``found``) and r x
+        needs W^T x alone, two numbers a pixel that may be interpolated afterwards. No map of D channels is made.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            weight, bias = full(self.decode.weight), full(self.decode.bias) - found.mean
+            shares = full(probabilities)
+            projected = finer((full(tokens) - found.mean) @ weight, (shares.shape[1], shares.shape[2]))
+            rows = shares.flatten(0, 2)
+            second_moment = rows.T @ rows / len(rows)
+            square = ((weight.T @ weight) * second_moment).sum() + 2 * rows.mean(0) @ (weight.T @ bias) + bias.square().sum()
+            product = (shares * projected).sum(3).mean()
+            return (square - 2 * product + found.variance.sum()) / len(bias)
 
 
 class GaitPrior(nn.Module):
