@@ -20,6 +20,7 @@ from dinogrl.simulation.settings import Settings
 from dinogrl.simulation.simulate import read_settings, silhouette_path, simulate
 from dinogrl.simulation.world import World
 
+SINGLE_IMAGES = ("sysu-mm01", "regdb", "llcm")
 TINY = {"identities": 6, "cameras": 3, "tracklets": 2, "frames": 3, "height": 32, "width": 16, "seed": 4}
 
 
@@ -125,8 +126,10 @@ def test_counts_asked_are_counts_written_and_the_readers_read_them(written, layo
     assert card["counts"]["train_identities"] == 3 == card["counts"]["test_identities"]
     assert len({t.identity for t in dataset.query} | {t.identity for t in dataset.gallery}) == 3
     tracklets = [*dataset.train, *dataset.auxiliary, *dataset.query, *dataset.gallery]
-    assert len({t.path(0) for t in tracklets}) == card["counts"]["tracklets"]
-    assert all(len(t.frames) == TINY["frames"] for t in tracklets)
+    length = 1 if layout in SINGLE_IMAGES else TINY["frames"]
+    assert all(len(t.frames) == length for t in tracklets)
+    assert len({t.path(0) for t in tracklets}) == frames / length
+    assert dataset.simulated
     assert read_settings(root) == Settings(layout=layout, **TINY)
 
 
@@ -137,6 +140,44 @@ def test_every_frame_has_its_size_and_its_true_silhouette(written, layout):
         relative = str(path.relative_to(root))
         frame, mask = cv2.imread(str(path)), cv2.imread(str(root / silhouette_path(relative)), cv2.IMREAD_UNCHANGED)
         assert frame.shape == (32, 16, 3) and mask.shape == (32, 16) and set(np.unique(mask)) <= {0, 255}
+
+
+def test_sysu_mm01_cameras_see_in_one_modality_and_everybody_in_both(written):
+    root = written["sysu-mm01"]
+    lists = {name: [int(n) for n in (root / f"exp/{name}_id.txt").read_text().split(",")] for name in ("train", "val", "test")}
+    assert lists == {"train": [1, 2], "val": [3], "test": [4, 5, 6]}
+    assert sorted(path.name for path in root.glob("cam*")) == ["cam1", "cam2", "cam6"], "three cameras were asked for"
+    for person in range(1, 7):
+        seen = {path.name for path in root.glob("cam*") if (path / f"{person:04d}").is_dir()}
+        assert "cam6" in seen and len(seen) >= 2
+    for folder in root.glob("cam*/*"):
+        assert sorted(path.stem for path in folder.iterdir()) == [f"{n:04d}" for n in range(1, 7)]
+
+
+def test_regdb_parts_the_same_people_in_ten_ways(written):
+    root = written["regdb"]
+    parts = set()
+    for trial in range(1, 11):
+        people = {}
+        for split in ("train", "test"):
+            listed = [rows(root / f"idx/{split}_{word}_{trial}.txt") for word in ("visible", "thermal")]
+            labels = [{name.split("/")[1]: int(label) for name, label in side} for side in listed]
+            assert labels[0] == labels[1] and sorted(labels[0].values()) == [0, 1, 2]
+            assert [len(side) for side in listed] == [3 * TINY["tracklets"] * TINY["frames"]] * 2
+            people[split] = frozenset(labels[0])
+        assert people["train"] | people["test"] == {str(n) for n in range(1, 7)} and not people["train"] & people["test"]
+        parts.add(people["train"])
+    assert len(parts) > 5
+
+
+def test_llcm_training_images_bear_their_camera_and_test_images_lie_in_it(written):
+    root = written["llcm"]
+    for word in ("vis", "nir"):
+        for name, label in rows(root / f"idx/train_{word}.txt"):
+            assert int(name.split("/")[1]) == int(label) + 1 == int(name.split("/")[2][:4])
+        for path in root.glob(f"test_{word}/*/*/*.jpg"):
+            assert path.parts[-3] == f"cam{int(path.name.split('_c')[1][:2])}" and path.name.endswith(f"_{word}.jpg")
+    assert (root / "idx/test_id.txt").read_text() == "4,5,6\n"
 
 
 def test_what_is_on_disk_is_what_the_world_draws(written):
@@ -203,6 +244,8 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
         ({"layout": "hitsz"}, "unknown layout 'hitsz'; did you mean 'hitsz-vcm'"),
         ({"layout": "buptcampus", "cameras": 7}, "BUPTCampus has 6"),
         ({"identities": 20000}, "9999 or fewer"),
+        ({"layout": "sysu-mm01", "cameras": 7}, "SYSU-MM01 has 6"),
+        ({"layout": "llcm", "cameras": 10}, "LLCM has 9"),
         ({"cameras": 1}, "cameras is 1; give 2 or more"),
         ({"identities": 4, "test_identities": 4}, "leave at least one for training"),
         ({"occlusion": 1.5}, "occlusion is 1.5; give a number from 0 to 1"),

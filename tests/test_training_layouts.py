@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from dinogrl.data.checks import check_dataset
+from dinogrl.embedding.archive import load_embeddings
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.errors import DataError
+from dinogrl.evaluation.protocols import PROTOCOLS as PROTOCOL_ENTRIES
 from dinogrl.evaluation.results import read_metrics
 from dinogrl.recipes import load_recipe
 from dinogrl.simulation.simulate import Settings, simulate
@@ -16,21 +18,48 @@ from dinogrl.training.evaluation_run import evaluate_checkpoint
 from dinogrl.training.run import train
 from tiny_recipe import TINY
 
-PROTOCOLS = {"buptcampus": "buptcampus-full", "folder": "folder"}
+BASELINE = [o for o in TINY if not o.startswith(("model.gait", "model.enhancement"))] + ["data.layout=auto", "data.frames=1"]
+
+PROTOCOLS = {"buptcampus": "buptcampus-full", "sysu-mm01": "sysu-mm01", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
+IMAGES = ("sysu-mm01", "regdb", "llcm")
 
 
 @pytest.mark.parametrize("layout", sorted(PROTOCOLS))
 def test_simulate_check_train_evaluate_embed(layout: str, tmp_path: Path) -> None:
-    settings = Settings(layout=layout, identities=10, cameras=3, tracklets=2, frames=13, height=64, width=32, silhouettes=False)
+    frames = 2 if layout in IMAGES else 13
+    settings = Settings(layout=layout, identities=8, cameras=3, tracklets=2, frames=frames, height=64, width=32, silhouettes=False)
     world = simulate(tmp_path / "world", settings, workers=1).root
     report = check_dataset(world)
     assert report.usable and report.layout == layout
-    model = train(load_recipe("demo_dinogrl", [*TINY, "data.layout=auto"]), world, tmp_path / "run")
+    length = 1 if layout in IMAGES else 2
+    model = train(load_recipe("demo_dinogrl", [*TINY, "data.layout=auto", f"data.frames={length}"]), world, tmp_path / "run")
     evaluate_checkpoint(model, world)
     metrics = read_metrics(tmp_path / "run" / "metrics.json")
-    assert metrics.dataset == layout and metrics.protocol == PROTOCOLS[layout] and metrics.model == "dinogrl"
-    assert set(metrics.directions) == {"infrared_to_visible", "visible_to_infrared"}
+    assert metrics.dataset == f"simulated ({layout} layout)", "drawn people do not present themselves as the real dataset"
+    assert metrics.protocol == PROTOCOLS[layout] and metrics.model == "dinogrl" and metrics.frames_per_clip == length
+    assert list(metrics.directions) == [direction.name for direction in PROTOCOL_ENTRIES[metrics.protocol].directions]
     assert all(direction.queries > 0 for direction in metrics.directions.values())
+
+
+def test_regdb_is_trained_and_scored_on_the_trial_that_is_asked_for(tmp_path: Path) -> None:
+    settings = Settings(layout="regdb", identities=8, tracklets=1, frames=2, height=64, width=32, silhouettes=False)
+    world = simulate(tmp_path / "world", settings, workers=1).root
+    model = train(load_recipe("demo_baseline", [*BASELINE, "data.trial=3"]), world, tmp_path / "run")
+    metrics = evaluate_checkpoint(model, world)
+    assert metrics.options == {"trial": 3}
+    query = load_embeddings(tmp_path / "run/query.safetensors")
+    assert query.tracklet_ids == [row.split()[0] for row in (world / "idx/test_thermal_3.txt").read_text().splitlines()]
+    assert query.tracklet_ids != [row.split()[0] for row in (world / "idx/test_thermal_1.txt").read_text().splitlines()]
+
+
+def test_single_images_and_long_clips_do_not_go_together(tmp_path: Path) -> None:
+    """To train on, six times the same image is a waste; a model of video still looks at images, each once."""
+    settings = Settings(layout="llcm", identities=6, tracklets=1, frames=2, height=64, width=32, silhouettes=False)
+    world = simulate(tmp_path / "world", settings, workers=1).root
+    with pytest.raises(DataError, match=r"holds single images, the recipe's clips have 2 frames; use the recipe dinogrl_image"):
+        train(load_recipe("demo_baseline", [*BASELINE, "data.frames=2"]), world, tmp_path / "long")
+    model = train(load_recipe("demo_baseline", BASELINE), world, tmp_path / "run")
+    assert evaluate_checkpoint(model, world).frames_per_clip == 1
 
 
 def test_the_wrong_layout_is_one_clear_error(tiny_world: Path, tmp_path: Path) -> None:

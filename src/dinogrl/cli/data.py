@@ -26,7 +26,9 @@ def add_to(app: typer.Typer) -> None:
 
 def simulate(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must be new or empty.")],
-    layout: Annotated[str, typer.Option(help="On-disk layout: hitsz-vcm, buptcampus or folder.")] = "hitsz-vcm",
+    layout: Annotated[
+        str, typer.Option(help="On-disk layout: hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")
+    ] = "hitsz-vcm",
     identities: Annotated[int, typer.Option(min=2, help="People, for training and test.")] = 40,
     test_identities: Annotated[int | None, typer.Option(min=1, help="Those of them for the test; half where not given.")] = None,
     cameras: Annotated[int, typer.Option(min=2, help="Cameras.")] = 4,
@@ -71,11 +73,12 @@ def simulate(
 
 def check(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Root folder of the dataset.")],
-    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
+    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     full: Annotated[bool, typer.Option("--full", help="Decode every frame (slow on real datasets), not only its ends.")] = False,
     min_frames: Annotated[int, typer.Option(min=1, help="Shorter HITSZ-VCM tracklets are left out.")] = 12,
     discard_train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training frames to leave out.")] = None,
     discard_test: Annotated[Path | None, typer.Option(metavar="FILE", help="Test frames to leave out.")] = None,
+    trial: Annotated[int, typer.Option(min=1, help="Which of RegDB's splits, 1 to 10.")] = 1,
 ) -> None:
     """Say what is there, what is missing and what is broken; exit code 1 if the dataset is unusable.
 
@@ -95,6 +98,7 @@ def check(
             min_frames=min_frames,
             discard_train=discard_train,
             discard_test=discard_test,
+            trial=trial,
             progress=lambda done, total: tell("check", done, total, "frames"),
         )
     if report.splits:
@@ -114,7 +118,7 @@ def check(
 
 
 def _table(report: CheckReport) -> Table:
-    table = Table(title=f"{report.root}: layout {report.layout}", title_justify="left")
+    table = Table(title=f"{report.root}: layout {report.layout}{', simulated' if report.simulated else ''}", title_justify="left")
     table.add_column("split")
     for name in ("identities", "tracklets", "images"):
         table.add_column(name, justify="right")

@@ -39,7 +39,7 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Folder of the results; the checkpoint's own where not given.")
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file too.")] = None,
-    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
+    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     flip: Annotated[bool, typer.Option("--flip", help="Average each clip with its mirror image.")] = False,
     clips: Annotated[str, typer.Option(help="Clips of each tracklet to average: a number, or all for every frame.")] = "1",
     rerank: Annotated[str, typer.Option(help="none, k_reciprocal or temporal.")] = "none",
@@ -80,7 +80,7 @@ def embed(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write (.safetensors).")],
     split: Annotated[Split, typer.Option(help="Which tracklets: the test lists, or the training part.")] = Split.test,
-    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus or folder.")] = "auto",
+    layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     device: Device = "auto",
 ) -> None:
     """Write one row of part vectors for every tracklet.

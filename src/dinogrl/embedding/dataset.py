@@ -39,6 +39,7 @@ def embed_dataset(
         min_frames=settings.min_frames,
         discard_train=settings.discard_train,
         discard_test=settings.discard_test,
+        trial=settings.trial,
     )
     tracklets = tracklets_of(dataset, split)
     if not tracklets:

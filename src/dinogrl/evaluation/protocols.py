@@ -68,23 +68,28 @@ LISTS: Catalog[Callable[[Embeddings, Embeddings, Direction], Sides]] = Catalog(
 
 @dataclass(frozen=True)
 class Draw:
-    """Of the gallery, ``trials`` times, one tracklet of each identity in each camera is drawn; scores are means over the trials.
+    """``trials`` times, ``shots`` images of each identity in each camera are drawn from the gallery; scores are means over that.
 
-    ``cameras``: those of the gallery, empty for all. The draw is that of the datasets' own code: Python's generator, seeded with
-    the number of the trial, goes through identities and cameras in ascending order and chooses among the sorted file names.
+    ``cameras``: those of the gallery, empty for all. The draw is that of the datasets' public PyTorch code: Python's generator,
+    seeded with the number of the trial, goes through identities and cameras in ascending order and takes one of the sorted file
+    names (``random.choice``), or several (``random.sample``).
     """
 
     trials: int = 10
     cameras: tuple[int, ...] = ()
+    shots: int = 1
 
     def rows(self, gallery: Embeddings, trial: int) -> np.ndarray:
         """Rows of the gallery that one trial draws."""
-        choices = random.Random(trial)
+        generator = random.Random(trial)
         cells: dict[tuple[int, int], list[int]] = {}
         for row in sorted(range(len(gallery)), key=lambda row: gallery.tracklet_ids[row]):
             cells.setdefault((int(gallery.identities[row]), int(gallery.cameras[row])), []).append(row)
-        wanted = sorted(cell for cell in cells if not self.cameras or cell[1] in self.cameras)
-        return np.array([choices.choice(cells[cell]) for cell in wanted], dtype=np.int64)
+        drawn: list[int] = []
+        for cell in sorted(cell for cell in cells if not self.cameras or cell[1] in self.cameras):
+            rows = cells[cell]
+            drawn += [generator.choice(rows)] if self.shots == 1 else generator.sample(rows, min(self.shots, len(rows)))
+        return np.array(drawn, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,22 @@ class Protocol:
                 yield gallery.take(self.draw.rows(gallery, trial))
 
 
+def _sysu_mm01(name: str, gallery: str, cameras: tuple[int, ...], shots: int) -> Protocol:
+    return Protocol(
+        name,
+        f"SYSU-MM01, {gallery} of every person, drawn ten times, searched by every infrared image; camera 3 never meets camera 2,"
+        " which is the same room; rank-k counts each person once.",
+        lists="by_modality",
+        drop_same_camera=False,
+        sampling="segments",
+        frames=1,
+        directions=(INFRARED_TO_VISIBLE,),
+        blind=((3, 2),),
+        unique_identities=True,
+        draw=Draw(cameras=cameras, shots=shots),
+    )
+
+
 PROTOCOLS: Catalog[Protocol] = Catalog(
     "protocol",
     {
@@ -187,36 +208,14 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
                 sampling="uniform",
                 frames=10,
             ),
-            Protocol(
-                "sysu-mm01",
-                "SYSU-MM01, all search, single shot: infrared images search one visible image of each person in each of the"
-                " cameras 1, 2, 4 and 5, drawn ten times; camera 3 never meets camera 2, which is the same room; rank-k counts"
-                " each person once.",
-                lists="by_modality",
-                drop_same_camera=False,
-                sampling="segments",
-                frames=1,
-                directions=(INFRARED_TO_VISIBLE,),
-                blind=((3, 2),),
-                unique_identities=True,
-                draw=Draw(cameras=(1, 2, 4, 5)),
-            ),
-            Protocol(
-                "sysu-mm01-indoor",
-                "SYSU-MM01, indoor search, single shot: as sysu-mm01 with the visible cameras 1 and 2 alone.",
-                lists="by_modality",
-                drop_same_camera=False,
-                sampling="segments",
-                frames=1,
-                directions=(INFRARED_TO_VISIBLE,),
-                blind=((3, 2),),
-                unique_identities=True,
-                draw=Draw(cameras=(1, 2)),
-            ),
+            _sysu_mm01("sysu-mm01", "all search, single shot: one image in each of cameras 1, 2, 4 and 5", (1, 2, 4, 5), 1),
+            _sysu_mm01("sysu-mm01-multi", "all search, multi shot: ten images in each of cameras 1, 2, 4 and 5", (1, 2, 4, 5), 10),
+            _sysu_mm01("sysu-mm01-indoor", "indoor search, single shot: one image in each of cameras 1 and 2", (1, 2), 1),
+            _sysu_mm01("sysu-mm01-indoor-multi", "indoor search, multi shot: ten images in each of cameras 1 and 2", (1, 2), 10),
             Protocol(
                 "regdb",
                 "RegDB: all test images of one modality search all of the other; one of the dataset's ten splits at a time.",
-                lists="by_modality",
+                lists="pooled",
                 drop_same_camera=False,
                 sampling="segments",
                 frames=1,
@@ -225,7 +224,7 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
                 "llcm",
                 "LLCM: one image of each person in each camera of the searched modality, drawn ten times; a query never meets its"
                 " own identity in its own camera; rank-k counts each person once.",
-                lists="by_modality",
+                lists="pooled",
                 drop_same_camera=True,
                 sampling="segments",
                 frames=1,

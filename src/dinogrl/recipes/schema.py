@@ -34,7 +34,9 @@ class Data(Section):
     """How tracklets become clips."""
 
     layout: str = "auto"
-    """Layout on disk: auto, hitsz-vcm, buptcampus, folder."""
+    """Layout on disk: auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm, folder."""
+    trial: int = Field(1, ge=1)
+    """Which split of a dataset that has several (RegDB: 1 to 10; published numbers are means over ten models, one a split)."""
     height: int = Field(256, ge=16)
     """Height of a frame in pixels."""
     width: int = Field(128, ge=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,21 @@ def cast_together(settings: Settings, split: str, people: int, *, cameras: int |
         rng = np.random.default_rng(derived_seed(settings.seed, "casting", split, person))
         for camera in cameras_of(settings, rng)[:cameras]:
             sightings += [Sighting(split, person, camera, k, BOTH) for k in range(settings.tracklets)]
+    return sightings
+
+
+def cast_by_camera(settings: Settings, split: str, people: int, cameras: Mapping[int, Modality]) -> list[Sighting]:
+    """Every camera sees in one modality. A person passes the settings' share of the cameras, one of each modality at least."""
+    sightings = []
+    for person in range(people):
+        rng = np.random.default_rng(derived_seed(settings.seed, "casting", split, person))
+        order = [int(camera) for camera in rng.permutation(list(cameras))]
+        needed = [next(camera for camera in order if cameras[camera] is modality) for modality in BOTH]
+        count = max(2, round(settings.seen_by * len(cameras)))
+        passed = sorted([*needed, *(camera for camera in order if camera not in needed)][:count])
+        sightings += [
+            Sighting(split, person, camera, walk, (cameras[camera],)) for camera in passed for walk in range(settings.tracklets)
+        ]
     return sightings
 
 

@@ -5,29 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from dinogrl.catalog import Catalog
 from dinogrl.errors import DinogrlError
 from dinogrl.records import Modality
 from dinogrl.simulation.casting import BOTH, Sighting, cast_apart, cast_together
+from dinogrl.simulation.image_layouts import plan_llcm, plan_regdb, plan_sysu_mm01
+from dinogrl.simulation.plans import Plan, Take, lines
 from dinogrl.simulation.settings import Settings
-
-
-@dataclass(frozen=True)
-class Take:
-    """A sighting and the files of its frames, relative to the dataset's root."""
-
-    sighting: Sighting
-    files: dict[Modality, tuple[str, ...]]
-
-
-@dataclass
-class Plan:
-    """Everything that will be on disk: ``takes`` to draw and ``texts`` (path -> content) to write."""
-
-    takes: list[Take] = field(default_factory=list)
-    texts: dict[str, str] = field(default_factory=dict)
 
 
 def plan(settings: Settings) -> Plan:
@@ -65,8 +50,8 @@ def plan_hitsz_vcm(settings: Settings) -> Plan:
             names += [f"{pid:04d}M{1 if infrared else 2}D{camera}T{numbers[pid]}F{frame}.jpg" for frame in frames]
             if infrared:
                 queries.append(len(tracks))
-        whole.texts[f"info/{split}_name.txt"] = _lines(names)
-        whole.texts[f"info/track_{split}_info.txt"] = _lines(tracks)
+        whole.texts[f"info/{split}_name.txt"] = lines(names)
+        whole.texts[f"info/track_{split}_info.txt"] = lines(tracks)
         if split == "test":
             whole.texts["info/query_IDX.txt"] = " ".join(map(str, queries)) + "\n"
         first_pid += people
@@ -122,7 +107,7 @@ def plan_buptcampus(settings: Settings) -> Plan:
         elif sighting.walk == 0:
             one = (BOTH[(sighting.person + 1) % 2],)
             add(Sighting(sighting.split, sighting.person, sighting.camera, sighting.walk, one), pid, "query")
-    whole.texts = {f"{name}.txt": _lines(rows) for name, rows in lists.items() if rows}
+    whole.texts = {f"{name}.txt": lines(rows) for name, rows in lists.items() if rows}
     whole.texts["data_paths.json"] = json.dumps(paths, indent=1) + "\n"
     return whole
 
@@ -141,11 +126,15 @@ def plan_folder(settings: Settings) -> Plan:
     return whole
 
 
-def _lines(rows: list[str]) -> str:
-    return "".join(f"{row}\n" for row in rows)
-
-
 LAYOUTS: Catalog[Callable[[Settings], Plan]] = Catalog(
-    "layout", {"hitsz-vcm": plan_hitsz_vcm, "buptcampus": plan_buptcampus, "folder": plan_folder}
+    "layout",
+    {
+        "hitsz-vcm": plan_hitsz_vcm,
+        "buptcampus": plan_buptcampus,
+        "sysu-mm01": plan_sysu_mm01,
+        "regdb": plan_regdb,
+        "llcm": plan_llcm,
+        "folder": plan_folder,
+    },
 )
 """The layouts that a simulated dataset can be written in."""

@@ -14,7 +14,7 @@ class Settings:
     """How many people, cameras and walks, how large the frames, how hard the pictures. The same settings draw the same bytes."""
 
     layout: str = "hitsz-vcm"
-    """hitsz-vcm, buptcampus or folder."""
+    """hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder."""
     identities: int = 40
     """All people, training and test."""
     test_identities: int | None = None

@@ -17,17 +17,18 @@ import numpy as np
 import simplejpeg
 
 from dinogrl import runtime
+from dinogrl.data.datasets.layout import SIMULATION_CARD
 from dinogrl.errors import DataError, DinogrlError
 from dinogrl.records import Modality
 from dinogrl.simulation.gait import Motion
-from dinogrl.simulation.layouts import Take, plan
+from dinogrl.simulation.layouts import plan
 from dinogrl.simulation.motion_capture import load_motions
+from dinogrl.simulation.plans import Take
 from dinogrl.simulation.settings import Settings
 from dinogrl.simulation.world import RenderedTracklet, World
 
 __all__ = ["Settings", "Simulation", "read_settings", "silhouette_path", "simulate"]
 
-CARD = "simulation.json"
 SILHOUETTES = "silhouettes"
 TAKES_A_CHUNK = 24
 _SMALL = 100_000_000
@@ -83,7 +84,7 @@ def simulate(
             path.write_text(text, encoding="utf-8")
         written = Simulation(out, settings, total, total * settings.frames)
         card = {"format": 1, "settings": settings.as_dict(), "counts": _counts(written)}
-        (beside / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        (beside / SIMULATION_CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         beside.replace(out)
     except OSError as error:
         raise DinogrlError(f"cannot write the simulated dataset to {out}: {error}") from error
@@ -94,7 +95,7 @@ def simulate(
 
 def read_settings(root: Path) -> Settings:
     """The settings that a simulated dataset was made of. Raises :class:`DataError` where ``root`` holds none."""
-    path = Path(root, CARD)
+    path = Path(root, SIMULATION_CARD)
     try:
         return Settings.from_dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, DinogrlError) as error:

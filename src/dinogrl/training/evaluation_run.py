@@ -59,10 +59,12 @@ def evaluate_checkpoint(
     trained = load_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
-    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test)
+    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"{data} has no query or no gallery tracklets to evaluate on; see `dinogrl check {data}`")
     rules = choose_protocol(recipe.protocol if protocol == "auto" else protocol, dataset.name)
+    if rules.frames == 1:  # one image a tracklet: a video model's longer clip would only repeat it
+        settings = settings.model_copy(update={"frames": 1})
     where = runtime.device(device)
     bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
     total = len(dataset.query) + len(dataset.gallery)
@@ -94,9 +96,9 @@ def evaluate_checkpoint(
     return write_metrics(
         folder / "metrics.json",
         result,
-        dataset=dataset.name,
+        dataset=dataset.title,
         model=trained.recipe.name,
         frames_per_clip=settings.frames,
         selection=str(trained.facts.get("selection", "unknown")),
-        options=looks.options,
+        options={**looks.options, **({} if dataset.trial is None else {"trial": dataset.trial})},
     )

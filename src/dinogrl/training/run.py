@@ -59,7 +59,7 @@ def train(
     labels = replace(dataset, train=split.fit).train_labels()
     network = build_model(recipe, len(labels))
     batches = _batches(recipe, split, labels)
-    facts = {"dataset": dataset.name, "selection": recipe.training.selection, "versions": runtime.versions()}
+    facts = {"dataset": dataset.title, "selection": recipe.training.selection, "versions": runtime.versions()}
 
     resuming = resume and (out / STATE).is_file()
     if not resuming and network.gait is not None:
@@ -119,11 +119,15 @@ def open_training_data(recipe: Recipe, data: Path) -> Dataset:
         min_frames=settings.min_frames,
         discard_train=settings.discard_train,
         discard_test=settings.discard_test,
+        trial=settings.trial,
     )
     seen = {tracklet.modality for tracklet in dataset.train}
     if len(seen) < len(Modality):
         lacking = ", ".join(modality.name.lower() for modality in Modality if modality not in seen)
         raise DataError(f"{data} has no {lacking} training tracklets; see `dinogrl check {data}`")
+    if settings.frames > 1 and all(len(tracklet.frames) == 1 for tracklet in dataset.train):
+        asked = f"the recipe's clips have {settings.frames} frames"
+        raise DataError(f"{data} holds single images, {asked}; use the recipe dinogrl_image, or data.frames=1")
     return dataset
 
 
