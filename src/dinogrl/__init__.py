@@ -6,18 +6,23 @@ from dinogrl.recipes import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from dinogrl.embedding.embedder import Embedder
+    from dinogrl.gallery import Gallery
     from dinogrl.models.build import build_model
 
 __version__ = "0.1.0"
-__all__ = ["Embedder", "Recipe", "build_model", "load_recipe"]
+__all__ = ["Embedder", "Gallery", "Recipe", "build_model", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:
-    """``Embedder`` and ``build_model`` are imported when first asked for: they bring torch, and the command line need not wait."""
+    """Some names are imported when first asked for: they bring torch, and the command line need not wait."""
     if name == "Embedder":
         from dinogrl.embedding.embedder import Embedder
 
         return Embedder
+    if name == "Gallery":
+        from dinogrl.gallery import Gallery
+
+        return Gallery
     if name == "build_model":
         from dinogrl.models.build import build_model
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as unpack
+from safetensors.torch import save as pack
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -88,6 +90,19 @@ def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, 
             return _tensors(file, leave), json.loads(header["facts"])
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
+
+
+def to_bytes(tensors: Mapping[str, Tensor], kind: str) -> bytes:
+    """Named tensors as the content of a file, for where there is no file."""
+    return pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"dinogrl": FORMAT, "kind": kind})
+
+
+def from_bytes(content: bytes, kind: str) -> dict[str, Tensor]:
+    """What :func:`to_bytes` gave. Raises :class:`CheckpointError` for bytes that are truncated or something else."""
+    try:
+        return unpack(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"the stored {kind} cannot be read: {error}") from error
 
 
 def _tensors(file: Any, leave: Collection[str] = ()) -> dict[str, Tensor]:

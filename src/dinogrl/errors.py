@@ -30,6 +30,10 @@ class TrainingError(DinogrlError):
     """Training cannot go on: the loss is not finite, or the run in the folder is another one."""
 
 
+class GalleryError(DinogrlError):
+    """A gallery cannot be opened, is in use, is of another model, or will not take what was given."""
+
+
 class UnknownNameError(DinogrlError):
     """A name that no catalog holds."""
 

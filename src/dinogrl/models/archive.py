@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from dinogrl import checkpoints
 from dinogrl.errors import CheckpointError
@@ -13,12 +16,16 @@ from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.recipes import Recipe, recipe_from_values
 
+EXTRA = "extra."
+"""Begins the names of tensors that lie in a model file beside the weights, such as what searching needs."""
+
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A network with its weights, in evaluation mode, and what is known of it.
 
     ``fingerprint`` is 16 hex digits of the weights; ``facts`` say which dataset and epoch, and how the model was chosen.
+    ``extras`` are the tensors that :func:`replace_extras` put beside the weights.
     """
 
     network: DinoGRL
@@ -26,6 +33,7 @@ class TrainedModel:
     identities: int
     fingerprint: str
     facts: dict[str, Any]
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_model(path: Path, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any]) -> None:
@@ -37,6 +45,7 @@ def save_model(path: Path, network: DinoGRL, recipe: Recipe, identities: int, fa
 def load_model(path: Path) -> TrainedModel:
     """Read a model file. Raises :class:`CheckpointError` where the file is broken or does not fit its own recipe."""
     tensors, facts = checkpoints.load(path, "model")
+    extras = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
     recipe = recipe_from_values(facts.pop("recipe"), source=f"recipe inside {path}")
     identities = int(facts.pop("identities"))
     network = build_model(recipe, identities, start_weights=False)
@@ -46,7 +55,17 @@ def load_model(path: Path) -> TrainedModel:
     if misfits:
         raise CheckpointError(f"{path} does not fit its own recipe: wrong shape of {', '.join(misfits[:8])}")
     network.load_state_dict(tensors)
-    return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts)
+    return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts, extras)
+
+
+def replace_extras(path: Path, extras: Mapping[str, Tensor]) -> None:
+    """Put tensors beside the weights of a model file, in the place of those that it has. Its fingerprint stays.
+
+    Raises :class:`CheckpointError` for a file that is no model.
+    """
+    tensors, facts = checkpoints.load(path, "model")
+    weights = {name: value for name, value in tensors.items() if not name.startswith(EXTRA)}
+    checkpoints.save(path, {**weights, **{EXTRA + name: value for name, value in extras.items()}}, "model", facts)
 
 
 def _self_contained(recipe: Recipe, network: DinoGRL) -> Recipe:

@@ -1,0 +1,86 @@
+"""From a distance to a probability: is it the same person? A logistic curve, learned on pairs of training tracklets.
+
+The curve answers for a pair that was as likely the same person as not; of the hits of a search few are, so a ``prior`` may be
+given. Tracklets of the same modality lie nearer to each other than tracklets of different ones: each kind has its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+CROSS, WITHIN = "cross-modality", "same-modality"
+LEAST_PAIRS = 20
+"""Pairs of the same person, and of different people, below which no curve is learned."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """P(same | distance) = sigmoid(``offset`` - ``slope`` * distance), falling: ``slope`` is at least 0."""
+
+    offset: float
+    slope: float
+
+    def __call__(self, distance: float, prior: float = 0.5) -> float:
+        """Probability in 0..1. ``prior``, in 0..1 exclusive: how likely the pair was the same person before it was compared."""
+        assert 0 < prior < 1, prior
+        value = self.offset - self.slope * distance + math.log(prior / (1 - prior))
+        return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The curves of one model: by kind of pair, those that could be learned. ``source`` says from whom."""
+
+    curves: Mapping[str, Curve]
+    source: str = ""
+
+    def probability(self, distance: float, same_modality: bool, prior: float = 0.5) -> float | None:
+        """Probability that a pair is the same person; None where no curve was learned for this kind of pair."""
+        curve = self.curves.get(WITHIN if same_modality else CROSS)
+        return None if curve is None else curve(distance, prior)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"source": self.source, "curves": {kind: [curve.offset, curve.slope] for kind, curve in self.curves.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Calibration:
+        """What :meth:`as_dict` gave."""
+        curves = values["curves"]
+        assert isinstance(curves, Mapping)
+        return cls({kind: Curve(float(offset), float(slope)) for kind, (offset, slope) in curves.items()}, str(values["source"]))
+
+
+def learn_curve(same: NDArray[np.floating], different: NDArray[np.floating]) -> Curve | None:
+    """Fit the curve to distances (n,) of pairs of the same person and (m,) of different people, both kinds weighing the same.
+
+    Platt's targets, (n+1)/(n+2) and 1/(m+2) in place of 1 and 0, keep the slope finite where the two do not overlap. None where
+    there are fewer than :data:`LEAST_PAIRS` of either.
+    """
+    if min(len(same), len(different)) < LEAST_PAIRS:
+        return None
+    distances = torch.from_numpy(np.concatenate([same, different]).astype(np.float64))
+    centre, spread = distances.mean(), distances.std().clamp_min(1e-12)
+    positive = torch.arange(len(distances)) < len(same)
+    targets = torch.where(positive, (len(same) + 1) / (len(same) + 2), 1 / (len(different) + 2)).double()
+    weights = torch.where(positive, 0.5 / len(same), 0.5 / len(different)).double()
+    standard = (distances - centre) / spread
+    offset, root = torch.zeros((), dtype=torch.float64, requires_grad=True), torch.ones((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([offset, root], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = offset - root.square() * standard  # the square keeps the curve from rising
+        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, weights, reduction="sum")
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    slope = float(root.detach()) ** 2 / float(spread)
+    return Curve(float(offset.detach()) + slope * float(centre), slope)

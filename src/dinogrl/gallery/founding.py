@@ -1,0 +1,68 @@
+"""What a gallery remembers of its model, written when the first tracklets are added and never changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinogrl.embedding.compact import learn_projection
+from dinogrl.embedding.search_aids import SearchAids, aids_of
+from dinogrl.errors import GalleryError
+from dinogrl.gallery.backend import Backend, Form
+from dinogrl.models.archive import TrainedModel
+
+_SETTINGS, _AIDS = "settings", "search_aids"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The model's fingerprint and its recipe's name, the form of its vectors, its distance, and where the projection is from."""
+
+    fingerprint: str
+    model: str
+    form: Form
+    distance: str
+    projection: str
+
+
+def remembered(backend: Backend) -> tuple[Settings, SearchAids] | None:
+    """What was written, or None where there is no gallery yet."""
+    content, aids = backend.read_document(_SETTINGS), backend.read_document(_AIDS)
+    if content is None or aids is None:
+        return None
+    values = json.loads(content)
+    return Settings(**{**values, "form": Form(**values["form"])}), SearchAids.from_bytes(aids)
+
+
+def found(
+    backend: Backend,
+    vectors: NDArray[np.float32],
+    fingerprint: str,
+    trained: TrainedModel | None,
+    *,
+    precision: str,
+    width: int,
+) -> None:
+    """Write it for the first tracklets' embeddings (n,P,D).
+
+    A model that carries no projection gets one learned from these tracklets. Raises :class:`GalleryError` without a fingerprint.
+    """
+    if not fingerprint:
+        raise GalleryError("a new gallery must know the model of its vectors; give an embedder or fingerprint=")
+    distance = "mean_part" if trained is None else trained.recipe.evaluation.distance
+    aids, origin = None if trained is None else aids_of(trained), "stored with the model"
+    if aids is None:
+        aids = SearchAids(learn_projection(vectors, width, unit=distance == "cosine"))
+        origin = f"learned from the first {len(vectors)} tracklets"
+    form = Form(vectors.shape[1], vectors.shape[2], aids.projection.width, precision)
+    settings = Settings(fingerprint, "" if trained is None else trained.recipe.name, form, distance, origin)
+    write(backend, settings, aids)
+
+
+def write(backend: Backend, settings: Settings, aids: SearchAids) -> None:
+    """Store both; the settings last, for with them the gallery exists."""
+    backend.write_document(_AIDS, aids.to_bytes())
+    backend.write_document(_SETTINGS, json.dumps({**vars(settings), "form": vars(settings.form)}).encode())
