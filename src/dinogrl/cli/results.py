@@ -1,4 +1,4 @@
-"""Commands that use a trained model: score it, embed a dataset by it."""
+"""Commands that use a trained model: score it, embed a dataset by it, average scores over a dataset's splits."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     """Hang these commands into the program."""
     app.command()(evaluate)
     app.command()(embed)
+    app.command()(average)
 
 
 def evaluate(
@@ -101,3 +102,21 @@ def embed(
         )
     rows, parts, width = embeddings.parts.shape
     say(f"[green]{escape(str(out))}[/green]: {rows} tracklets, {parts} parts of {width}, model {embeddings.fingerprint}")
+
+
+def average(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, one a trial, each with its metrics.json.")],
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the mean scores to this file too.")] = None,
+) -> None:
+    """Average scores over the trials of a dataset that has several (RegDB: ten models, one a split).
+
+    Example: dinogrl average runs/regdb-1 runs/regdb-2 runs/regdb-3 --json regdb.json
+    """
+    from dinogrl.checkpoints import write_atomically
+    from dinogrl.evaluation.results import read_metrics
+    from dinogrl.evaluation.trials import mean_metrics
+
+    metrics = mean_metrics({str(run): read_metrics(run / "metrics.json") for run in runs})
+    say(score_table(metrics))
+    if json is not None:
+        write_atomically(json, (metrics.model_dump_json(indent=2) + "\n").encode())
