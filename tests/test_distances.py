@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from dinogrl import distances
@@ -42,18 +44,71 @@ def test_near_duplicates_stay_exact(name: str) -> None:
     np.testing.assert_allclose(DISTANCES[name](a, b), truth(name, a, b), atol=1e-5)
 
 
+def clusters(random: np.random.Generator, rows: int, far: float, near: float, parts: int, width: int) -> np.ndarray:
+    """Vectors in a few tight crowds that lie far apart, among them some that are equal to the last bit."""
+    centres = far * np.random.default_rng(1).standard_normal((3, parts, width))
+    made = (centres[random.integers(0, 3, rows)] + near * random.standard_normal((rows, parts, width))).astype(np.float32)
+    made[: rows // 4] = centres[0].astype(np.float32)
+    return made
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(list(DISTANCES)),
+    st.sampled_from([1e-6, 1.0, 1e3, 1e6]),
+    st.sampled_from([0.0, 1e-6, 1e-3, 1.0]),
+    st.sampled_from([(1, 3), (4, 16), (2, 300)]),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    st.integers(0, 99),
+)
+def test_no_input_is_too_close_or_too_far(
+    name: str, far: float, near: float, shape: tuple[int, int], kind: torch.dtype, seed: int
+) -> None:
+    """1e-5 of the distance itself, however small it is beside the vectors; equal vectors are at no distance at all."""
+    random = np.random.default_rng(seed)
+    a, b = (torch.from_numpy(clusters(random, rows, far, near * far, *shape)).to(kind) for rows in (21, 34))
+    measured, expected = DISTANCES[name](a, b), truth(name, a.double().numpy(), b.double().numpy())
+    np.testing.assert_allclose(measured, expected, rtol=1e-5, atol=1e-12 if name != "cosine" else 1e-11)
+    assert (measured[:5, :8] == 0).all()
+
+
+@pytest.mark.parametrize("name", list(DISTANCES))
+def test_few_close_pairs_and_many_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close pairs are done one by one, or the whole tile in float64: the same either way."""
+    a = embeddings(40, 2, width=64)
+    b = np.concatenate([a[:3] + 1e-4 * embeddings(3, 3, width=64), embeddings(30, 4, width=64)])
+    for many in (1, 10**9):
+        monkeypatch.setattr(distances, "MANY", many)
+        np.testing.assert_allclose(DISTANCES[name](a, b), truth(name, a, b), rtol=1e-5)
+
+
 def test_a_vector_is_at_no_distance_from_itself() -> None:
     a = embeddings(30, 4, width=256)
     for name, distance in DISTANCES.items():
-        assert np.abs(np.diag(distance(a, a))).max() < 1e-5, name
+        assert np.abs(np.diag(distance(a, a))).max() == 0, name
 
 
-def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tiles_and_threads_do_not_show(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = embeddings(33, 5), embeddings(29, 6)
     whole = mean_part_distance(a, b)
-    monkeypatch.setattr(distances, "ROWS", 7)
-    monkeypatch.setattr(distances, "COLUMNS", 5)
-    np.testing.assert_allclose(mean_part_distance(a, b), whole, rtol=2e-6)
+    monkeypatch.setattr(distances, "TILE", {"cpu": (7, 5)})
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        np.testing.assert_allclose(mean_part_distance(a, b), whole, rtol=2e-6)
+        assert torch.get_num_threads() == threads, "what the user set is left as it was"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_broken_vectors_show_in_their_own_distances_only() -> None:
+    a, b = embeddings(6, 0), embeddings(7, 1)
+    sound = mean_part_distance(a, b)
+    a[2, 1, 3] = np.nan
+    broken = mean_part_distance(a, b)
+    assert np.isnan(broken[2]).all()
+    np.testing.assert_array_equal(np.delete(broken, 2, axis=0), np.delete(sound, 2, axis=0))
 
 
 @pytest.mark.parametrize("name", list(DISTANCES))

@@ -6,7 +6,7 @@ float64 where both inputs are float64, else float32. Beside the result only one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dinogrl import runtime
 from dinogrl.catalog import Catalog
 from dinogrl.errors import DataError
 
 Array: TypeAlias = np.ndarray | Tensor
 
-ROWS, COLUMNS = 512, 1024  # of a tile: three of them fit a core's cache
-# |x|^2 + |y|^2 - 2xy loses its digits where x and y nearly agree. In float32 the square is off by at most some 5e-7 of the norms'
-# sum (measured, D = 256), so below this share of it the distance would be off by more than 1e-5 of itself.
-CLOSE = 0.02
+TILE = {"cpu": (512, 1024)}  # rows and columns: what one step works on fits a core's cache
+LARGE_TILE = 4096, 8192  # of an accelerator
+# |x|^2 + |y|^2 - 2xy loses its digits where x and y nearly agree: the square is off by at most some 6e-7 (float32) or 1e-15
+# (float64) of the norms' sum (measured, D up to 17,920). Below this share of the sum a pair is too close for that.
+CLOSE = {torch.float32: 0.05, torch.float64: 1e-7}
+MANY = 64  # more than one pair in so many too close for float32: the whole tile is done in float64
+CHUNK = 2**21  # numbers handled at once where pairs are done one by one
 
 
 class Distance(Protocol):
@@ -37,10 +41,7 @@ def mean_part_distance(a: Array, b: Array) -> Array:
     Off by less than 1e-5 of the float64 truth, near-duplicates included. Raises :class:`DataError` for shapes that do not fit.
     """
     x, y = _tensors(a, b)
-    out = x.new_empty(len(x), len(y))
-    for rows, columns in _tiles(len(x), len(y)):
-        out[rows, columns] = _mean_part_tile(x[rows], y[columns])
-    return _like(a, out)
+    return _like(a, _tiled(_mean_part_tile, x, y, x.dtype))
 
 
 def euclidean_distance(a: Array, b: Array) -> Array:
@@ -55,11 +56,9 @@ def cosine_distance(a: Array, b: Array) -> Array:
     Made as half the squared distance of the unit vectors, so that it stays exact where two vectors nearly agree.
     """
     x, y = _tensors(a, b)
-    units = [F.normalize(t.reshape(len(t), 1, -1).double(), dim=-1).to(t.dtype) for t in (x, y)]
-    out = x.new_empty(len(x), len(y))
-    for rows, columns in _tiles(len(x), len(y)):
-        out[rows, columns] = _mean_part_tile(units[0][rows], units[1][columns]).square_().div_(2)
-    return _like(a, out)
+    # in float64, and on in float32 from the tile's centre only: unit vectors may lie close together
+    units_x, units_y = (F.normalize(t.reshape(len(t), 1, -1).double(), dim=-1) for t in (x, y))
+    return _like(a, _tiled(_half_square_tile, units_x, units_y, x.dtype))
 
 
 DISTANCES: Catalog[Distance] = Catalog(
@@ -68,28 +67,63 @@ DISTANCES: Catalog[Distance] = Catalog(
 )
 
 
-def _mean_part_tile(x: Tensor, y: Tensor) -> Tensor:
+def _tiled(tile: Callable[[Tensor, Tensor, torch.dtype], Tensor], x: Tensor, y: Tensor, kind: torch.dtype) -> Tensor:
+    """(N,P,D) x (M,P,D) -> (N,M) in ``kind``; on the CPU, tiles are made on all cores, one each."""
+    out = x.new_empty(len(x), len(y), dtype=kind)
+
+    def fill(place: tuple[slice, slice]) -> None:
+        rows, columns = place
+        out[rows, columns] = tile(x[rows], y[columns], kind)
+
+    height, width = TILE.get(x.device.type, LARGE_TILE)
+    places = [(slice(i, i + height), slice(j, j + width)) for i in range(0, len(x), height) for j in range(0, len(y), width)]
+    if x.device.type == "cpu":
+        runtime.side_by_side(fill, places)
+    else:
+        for place in places:
+            fill(place)
+    return out
+
+
+def _mean_part_tile(x: Tensor, y: Tensor, kind: torch.dtype) -> Tensor:
     """(n,P,D) x (m,P,D) -> (n,m)."""
-    centre = y.mean(0)  # distances do not change, the norms and with them the rounding errors shrink
-    x, y = x - centre, y - centre
-    x_norms, y_norms = x.square().sum(-1), y.square().sum(-1)
     total = torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device)
     for part in range(x.shape[1]):
-        squares = torch.addmm(y_norms[:, part], x[:, part], y[:, part].T, alpha=-2).add_(x_norms[:, part, None])
-        if x.dtype == torch.float32 and squares.min() < CLOSE * (x_norms[:, part].max() + y_norms[:, part].max()):
-            squares = _exact_squares(x[:, part].double(), y[:, part].double())
-        total += squares.clamp_(min=0).sqrt_()
-    return total.div_(x.shape[1]).to(x.dtype)
+        total += _squares(x[:, part], y[:, part], kind).sqrt_()
+    return total.div_(x.shape[1]).to(kind)
 
 
-def _exact_squares(x: Tensor, y: Tensor) -> Tensor:
-    return torch.addmm(y.square().sum(-1), x, y.T, alpha=-2).add_(x.square().sum(-1, keepdim=True))
+def _half_square_tile(x: Tensor, y: Tensor, kind: torch.dtype) -> Tensor:
+    """(n,1,D) x (m,1,D) -> (n,m)."""
+    return _squares(x[:, 0], y[:, 0], kind).div_(2).to(kind)
 
 
-def _tiles(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    for i in range(0, rows, ROWS):
-        for j in range(0, columns, COLUMNS):
-            yield slice(i, i + ROWS), slice(j, j + COLUMNS)
+def _squares(x: Tensor, y: Tensor, kind: torch.dtype) -> Tensor:
+    """(n,D) x (m,D) -> (n,m) squared Euclidean distances, reckoned in ``kind`` as far as that is fine enough.
+
+    On accelerators in float64: there a setting of the user's can make float32 products as coarse as 1e-3.
+    """
+    kind = kind if x.device.type == "cpu" else torch.float64
+    squares, close = _expanded(x, y, kind)
+    if kind != torch.float64 and len(close) > squares.numel() // MANY:
+        squares, close = _expanded(x, y, torch.float64)
+    for pairs in close.split(max(1, CHUNK // x.shape[1])):
+        i, j = pairs.unbind(1)
+        squares[i, j] = (x[i].double() - y[j].double()).square_().sum(-1).to(squares.dtype)
+    return squares
+
+
+def _expanded(x: Tensor, y: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Squared distances (n,m) by one product of matrices, and the pairs (row, column) that are too close for it."""
+    # From a centre among them distances are the same, norms and rounding errors smaller; of equal vectors it is exactly theirs.
+    first = y[0].to(torch.promote_types(y.dtype, kind))
+    centre = first + (y - first).mean(0)
+    x, y = (x - centre).to(kind), (y - centre).to(kind)
+    x_norms, y_norms = x.square().sum(-1), y.square().sum(-1)
+    squares = torch.addmm(y_norms, x, y.T, alpha=-2).add_(x_norms[:, None])
+    if squares.min() >= CLOSE[kind] * (x_norms.max() + y_norms.max()):
+        return squares, torch.empty(0, 2, dtype=torch.int64, device=x.device)
+    return squares, (squares < CLOSE[kind] * (x_norms[:, None] + y_norms)).nonzero()
 
 
 def _tensors(a: Array, b: Array) -> tuple[Tensor, Tensor]:

@@ -16,11 +16,12 @@ from dinogrl.evaluation.ranking import Meeting, Ranked, identities_before, rank_
 from dinogrl.records import Scores
 from dinogrl.runtime import derived_seed, threads
 
-BLOCK = 64  # queries ranked at once: their distances stay in the cache
+BLOCK = 2**18  # distances ranked at once: they stay in the cache
 STRIP = 512 * 2**20  # bytes of distances that the streamed evaluation holds at once
 PARTS = 64 * 2**20  # bytes of gallery embeddings that it holds at once
+DRAWN = 2**22  # numbers of a bootstrap that are held at once
 
-Labels = np.ndarray | Tensor | Iterable[int]
+Labels = np.ndarray | Tensor | Iterable[int] | Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def evaluate_distances(
 ) -> Scores:
     """Score a matrix of distances (N,M), smaller is nearer, of any floating type, on any device.
 
-    With ``drop_same_camera`` the gallery items of the query's identity and camera are struck out. Ties keep the gallery's order.
-    Queries without a match are counted (``Scores.skipped``) and left out of the means; a gallery smaller than ``max_rank`` is fine.
-    Raises :class:`DataError` for shapes that do not fit, empty lists and NaN.
+    Identities and cameras are whole numbers or strings. With ``drop_same_camera`` the gallery items of the query's identity and
+    camera are struck out. Ties keep the gallery's order. Queries without a match are counted (``Scores.skipped``) and left out of
+    the means; a gallery smaller than ``max_rank`` is fine.
+    Raises :class:`DataError` for shapes and labels that do not fit, empty lists, and distances that are not finite.
 
     Two queries of person 7 and 8, three gallery items; the first finds its only match second, the other first and third:
 
@@ -84,8 +86,9 @@ def evaluate_distances(
     >>> s.rank(1), round(s.mAP, 4), round(s.mINP, 4)
     (0.5, 0.75, 0.75)
     """
-    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera)
-    return score_queries(matrix_blocks(distances, meeting), meeting).scores(meeting.shape[1], max_rank)
+    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
+    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
+    return score_queries(matrix_blocks(matrix, meeting), meeting).scores(meeting.shape[1], max_rank)
 
 
 def evaluate_streamed(
@@ -105,7 +108,7 @@ def evaluate_streamed(
     Memory holds ``strip`` bytes of the matrix and a block of each side, so both may lie on disk (``numpy.memmap``) and be far
     larger than memory: 100,000 x 100,000 needs less than 4 GiB.
     """
-    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera)
+    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
     blocks = streamed_blocks(query_parts, gallery_parts, distance, meeting, strip)
     return score_queries(blocks, meeting).scores(meeting.shape[1], max_rank)
 
@@ -118,8 +121,9 @@ def matrix_blocks(distances: Array, meeting: Meeting) -> Iterator[Block]:
     if tuple(distances.shape) != meeting.shape:
         n, m = meeting.shape
         raise DataError(f"the distances are {tuple(distances.shape)}, but there are {n} queries and {m} gallery items")
-    for start in range(0, meeting.shape[0], BLOCK):
-        yield start, _numpy(distances[start : start + BLOCK])
+    rows = _rows_at_once(meeting)
+    for start in range(0, meeting.shape[0], rows):
+        yield start, _numpy(distances[start : start + rows])
 
 
 def streamed_blocks(query: Array, gallery: Array, distance: Distance, meeting: Meeting, strip: int = STRIP) -> Iterator[Block]:
@@ -129,13 +133,22 @@ def streamed_blocks(query: Array, gallery: Array, distance: Distance, meeting: M
         raise DataError(f"{len(query)} query and {len(gallery)} gallery embeddings, but labels of {n} and {m}")
     rows = max(1, strip // (4 * len(gallery)))
     for start in range(0, len(query), rows):
-        mine = query[start : start + rows]
+        mine = _loaded(query[start : start + rows])
         distances = np.empty((len(mine), len(gallery)), dtype=np.float32)
         columns = max(1, PARTS // (4 * int(np.prod(gallery.shape[1:]))))
         for column in range(0, len(gallery), columns):
-            distances[:, column : column + columns] = _numpy(distance(mine, gallery[column : column + columns]))
-        for row in range(0, len(mine), BLOCK):
-            yield start + row, distances[row : row + BLOCK]
+            distances[:, column : column + columns] = _numpy(distance(mine, _loaded(gallery[column : column + columns])))
+        for row in range(0, len(mine), _rows_at_once(meeting)):
+            yield start + row, distances[row : row + _rows_at_once(meeting)]
+
+
+def _rows_at_once(meeting: Meeting) -> int:
+    return max(1, BLOCK // meeting.shape[1])
+
+
+def _loaded(rows: Array) -> Array:
+    """A slice of a file comes into memory once, not once a tile."""
+    return np.array(rows) if isinstance(rows, np.memmap) else rows
 
 
 def score_queries(blocks: Iterable[Block], meeting: Meeting, look: Callable[[int, Ranked], None] | None = None) -> QueryScores:
@@ -165,9 +178,12 @@ def _ranked(blocks: Iterable[Block], meeting: Meeting) -> Iterator[tuple[int, Ra
 
 def _score_block(ranked: Ranked, start: int, scores: QueryScores, meeting: Meeting) -> None:
     matches = ranked.matches
-    query, first, counts = np.unique(matches.query, return_index=True, return_counts=True)
+    found = np.bincount(matches.query, minlength=len(ranked.struck))
+    query = np.flatnonzero(found)
     if not len(query):
         return
+    counts = found[query]
+    first = np.cumsum(counts) - counts
     nth = np.arange(len(matches.query)) - np.repeat(first, counts) + 1
     rows, last = start + query, first + counts - 1
     scores.first[rows] = identities_before(ranked, first, meeting) if meeting.unique_identities else matches.position[first]
@@ -189,29 +205,52 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile intervals of rank-1, mAP and mINP over redrawn query *identities* (their queries are not independent).
 
-    Raises :class:`DataError` where no query has a match.
+    ``level`` of the redraws lie within. Raises :class:`DataError` where no query has a match, or the identities do not fit.
     """
-    valid = scores.valid
+    ids, valid = _labels(query_ids), scores.valid
+    if ids.shape != valid.shape:
+        raise DataError(f"{len(valid)} queries were scored, but there are identities {ids.shape}")
     if not valid.any():
         raise DataError("no query has a match in the gallery: there is nothing to draw from; check the test lists and the protocol")
-    _, identity = np.unique(_labels(query_ids)[valid], return_inverse=True)
+    _, identity = np.unique(ids[valid], return_inverse=True)
     values = [valid[valid], scores.first[valid] == 0, scores.precision[valid], scores.penalty[valid]]
     sums = np.stack([np.bincount(identity, weights=value) for value in values], axis=1)  # (K,4)
     random = np.random.default_rng(derived_seed("bootstrap", seed))
-    drawn = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws) @ sums  # (draws,4)
+    share = np.full(len(sums), 1 / len(sums))
+    at_once = max(1, DRAWN // len(sums))
+    drawn = np.concatenate(
+        [random.multinomial(len(sums), share, size=min(at_once, draws - done)) @ sums for done in range(0, draws, at_once)]
+    )  # (draws,4)
     rates = drawn[:, 1:] / drawn[:, :1]
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return {name: Interval(float(low[i]), float(high[i])) for i, name in enumerate(("rank1", "mAP", "mINP"))}
 
 
-def _meeting(query_ids: Labels, gallery_ids: Labels, query_cameras: Labels, gallery_cameras: Labels, drop: bool) -> Meeting:
-    return Meeting(_labels(query_ids), _labels(gallery_ids), _labels(query_cameras), _labels(gallery_cameras), drop)
+def _meeting(
+    query_ids: Labels, gallery_ids: Labels, query_cameras: Labels, gallery_cameras: Labels, drop: bool, max_rank: int
+) -> Meeting:
+    if max_rank < 1:
+        raise DataError(f"max_rank must be at least 1, given {max_rank}")
+    ids = _comparable(query_ids, gallery_ids, "ids")
+    cameras = _comparable(query_cameras, gallery_cameras, "cameras")
+    return Meeting(ids[0], ids[1], cameras[0], cameras[1], drop)
+
+
+def _comparable(query: Labels, gallery: Labels, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of both sides, both whole numbers or both strings."""
+    sides = _labels(query), _labels(gallery)
+    kinds = [side.dtype.kind for side in sides if side.size]
+    if not all(kind in "biuU" for kind in kinds) or len({kind == "U" for kind in kinds}) > 1:
+        given = " and ".join(str(side.dtype) for side in sides)
+        raise DataError(f"query_{what} and gallery_{what} must be whole numbers, or both strings; given {given}")
+    return sides
 
 
 def _labels(values: Labels) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
-    return np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.int64)
+    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    return array.astype(str) if array.dtype == object and all(isinstance(value, str) for value in array.flat) else array
 
 
 def _numpy(values: Array) -> np.ndarray:
