@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinogrl.distances import mean_part_distance
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.evaluation import evaluate, read_metrics, write_metrics
-from dinogrl.evaluation.rerank import KReciprocal, TemporalKReciprocal, k_reciprocal, named_reranker
+from dinogrl.evaluation.reciprocal import k_reciprocal
+from dinogrl.evaluation.rerank import KReciprocal, TemporalKReciprocal, named_reranker
 from dinogrl.records import Embeddings, Modality
 
 
@@ -83,8 +84,22 @@ def test_it_helps_where_people_cluster_and_the_result_names_it(tmp_path: Path) -
         stored = read_metrics(path).options
         assert stored["rerank"] == rerank.options["rerank"] and stored["rerank_k1"] == rerank.k1 and stored["flip"] is True
     assert plain.options == {}
-    assert named_reranker(KReciprocal(k1=8, k2=3).options) == KReciprocal(k1=8, k2=3)
-    assert named_reranker({}) is None and named_reranker(TemporalKReciprocal(both(1), both(2)).options) is None
+
+
+def test_a_reranking_is_made_anew_from_its_options() -> None:
+    first, second = both(1), both(2)
+
+    def nobody_asks() -> tuple[Embeddings, Embeddings]:
+        raise AssertionError("halves are needed for temporal re-ranking alone")
+
+    assert named_reranker({"flip": True}, nobody_asks) is None
+    assert named_reranker(KReciprocal(k1=8, k2=3).options, nobody_asks) == KReciprocal(k1=8, k2=3)
+    again = named_reranker(TemporalKReciprocal(first, second, k1=4, halves=0.2).options, lambda: (first, second))
+    assert isinstance(again, TemporalKReciprocal) and (again.k1, again.halves) == (4, 0.2) and again.first is first
+    with pytest.raises(DataError, match="evaluate again"):
+        named_reranker({"rerank": "k_reciprocal", "rerank_speed": 3}, nobody_asks)
+    with pytest.raises(UnknownNameError, match="k_reciprocal"):
+        named_reranker({"rerank": "k_reciprocl"}, nobody_asks)
 
 
 def test_temporal_is_the_weighed_sum() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinogrl.errors import DataError, UnknownNameError
+from dinogrl.errors import UnknownNameError
 from dinogrl.reports import figures, pictures
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
@@ -116,42 +116,10 @@ def test_charts_take_the_colours_of_the_theme(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
 
 
-def test_a_run_with_scores_alone_makes_a_page(folders: list[Path], tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    (bare / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
-    text = write_page(tmp_path / "report.html", [bare]).read_text()
-    assert "Rank-1" in text and 'id="strips"' not in text and "difference" not in text
-
-
 def test_pictures_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "dinogrl", 1.0, tmp_path / "gone", False, steps=20)
-    text = write_page(tmp_path / "report.html", [run]).read_text()
-    assert "(picture not found)" in text
-
-
-def test_bad_folders_are_one_clear_line(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least one run"):
-        write_page(tmp_path / "report.html", [])
-    with pytest.raises(DataError, match="no run folder"):
-        write_page(tmp_path / "report.html", [tmp_path / "nowhere"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"metrics\.json"):
-        write_page(tmp_path / "report.html", [tmp_path / "empty"])
-    (tmp_path / "empty" / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
-    (tmp_path / "empty" / "silhouettes.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(DataError, match=r"silhouettes\.npz"):
-        write_page(tmp_path / "report.html", [tmp_path / "empty"])
-    assert not (tmp_path / "report.html").exists(), "nothing half-written"
-
-
-def test_a_log_that_was_cut_off_is_read_up_to_there(folders: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_bytes((folders[0] / "metrics.json").read_bytes())
-    (tmp_path / "log.csv").write_text("epoch,step,learning_rate,total,seconds\n0,0,0.1,3.0,0.2\n0,1,0.1,2")
-    assert read_run(tmp_path).log["total"].tolist() == [3.0]
-    (tmp_path / "log.csv").write_text("epoch,step,learning_rate,total,seconds\n0,zero,0.1,3.0,0.2\n0,1,0.1,2,0.1\n")
-    with pytest.raises(DataError, match=r"log\.csv"):
-        read_run(tmp_path)
+    text = write_page(tmp_path / "report.html", [run], projection="pca").read_text()
+    assert "(picture not found)" in text and "the frames lie no longer where they were" in text
 
 
 def test_figures_for_papers(folders: list[Path], tmp_path: Path) -> None:
@@ -161,12 +129,13 @@ def test_figures_for_papers(folders: list[Path], tmp_path: Path) -> None:
     for name, magic in (("gap.png", b"\x89PNG"), ("gap.svg", b"<?xml"), ("gap.pdf", b"%PDF")):
         figures.save_figure(figures.distance_distributions(outcome.distances), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(magic)
-    once = figures.themed_svg(figures.cmc_curves({"a": outcome.scores}), "curve")
-    assert once == figures.themed_svg(figures.cmc_curves({"a": outcome.scores}), "curve"), "the same drawing gives the same file"
+    curve = figures.Curve("a", 0, np.arange(1, 21), outcome.scores.cmc)
+    once = figures.themed_svg(figures.cmc_curves([curve]), "curve")
+    assert once == figures.themed_svg(figures.cmc_curves([curve]), "curve"), "the same drawing gives the same file"
 
 
 def test_every_picture_as_a_file(folders: list[Path], tmp_path: Path) -> None:
-    written = write_figures(tmp_path / "figures", folders, "png")
+    written = write_figures(tmp_path / "figures", folders, "png", projection="pca")
     names = {path.stem for path in written}
     for direction in ("infrared_to_visible", "visible_to_infrared"):
         assert {f"cmc_{direction}", f"strips_{direction}", f"distances_{direction}_dinogrl"} <= names

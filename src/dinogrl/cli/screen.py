@@ -40,7 +40,7 @@ def complain(message: str) -> None:
 
 def score_table(metrics: Metrics) -> Table:
     """The scores of one ``metrics.json``, a row a direction, rates in per cent. Fits into 80 columns."""
-    title = f"{metrics.model} on {metrics.dataset}, protocol {metrics.protocol}, %"
+    title = f"{metrics.title} on {metrics.dataset}, protocol {metrics.protocol}, %"
     weights = f"weights: {metrics.selection}"
     table = Table(
         title=title,

@@ -59,27 +59,32 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Write every picture as a file into this folder instead.")
     ] = None,
     format: Annotated[str, typer.Option(help="Of those files: png, svg or pdf.")] = "png",
+    projection: Annotated[
+        str, typer.Option(help="Of the map of embeddings: tsne, umap, pca, or auto for t-SNE where it is installed.")
+    ] = "auto",
 ) -> None:
     """Write one self-contained HTML page about one or more evaluated runs; or print a table, or write figures, for a paper.
+
+    Runs stand side by side in the order given: the baseline first. What a folder does not hold is said on the page.
 
     Example: dinogrl report runs/demo/baseline runs/demo/dinogrl --out report.html
     """
     if figures is not None:
         from dinogrl.reports.paper import write_figures
 
-        written = write_figures(figures, runs, format)
+        written = write_figures(figures, runs, format, projection)
         say(f"[green]{escape(str(figures))}[/green]: {len(written)} pictures")
         return
     if table is not None:
-        from dinogrl.evaluation.results import read_metrics
+        from dinogrl.reports.run_folder import read_runs
         from dinogrl.reports.tables import TABLE_FORMATS, comparison
 
         write = TABLE_FORMATS[table]
-        say(Text(write(comparison([read_metrics(run / "metrics.json") for run in runs]))))
+        say(Text(write(comparison({run.name: run.metrics for run in read_runs(runs)})).rstrip()))
         return
     from dinogrl.reports.page import write_page
 
-    write_page(out, runs, title=title)
+    write_page(out, runs, title=title, projection=projection)
     say(f"[green]{escape(str(out))}[/green]: open it in a browser")
 
 

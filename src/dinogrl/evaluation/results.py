@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,12 @@ from dinogrl.runtime import versions
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Option = str | int | float | bool
+WORDS: dict[str, Callable[[str, Option], str]] = {
+    "flip": lambda name, value: "flip",
+    "clips": lambda name, value: "all frames" if value == "all" else f"{value} clips",
+    "rerank": lambda name, value: f"{str(value).removesuffix('_k_reciprocal').replace('_', '-')} re-ranking",
+}
+"""Options in a few words; the numbers of a re-ranking stay in the file."""
 
 
 class DirectionMetrics(BaseModel):
@@ -58,6 +65,13 @@ class Metrics(BaseModel):
     """Of the model's weights."""
     options: dict[str, Option] = {}
     """What was done at test time beyond the protocol (re-ranking, flips ...)."""
+
+    @property
+    def title(self) -> str:
+        """The recipe's name and, so that no number goes without it, what was done beyond the protocol."""
+        done = {name: value for name, value in self.options.items() if value is not False and not name.startswith("rerank_")}
+        names = [*(name for name in WORDS if name in done), *(name for name in done if name not in WORDS)]
+        return " + ".join([self.model, *(WORDS.get(name, "{}={}".format)(name, done[name]) for name in names)])
 
 
 def write_metrics(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from dinogrl.checkpoints import write_atomically
-from dinogrl.evaluation.evaluate import DistanceSamples, Outcome
-from dinogrl.records import Modality, Scores
+from dinogrl.evaluation.evaluate import DistanceSamples
+from dinogrl.records import Modality
+from dinogrl.reports.embedding_map import Flat
 
 # Colours for print, told apart by colour-blind readers too; on the page each becomes the style sheet's variable of that name.
 INK, FAINT = "#1c2330", "#9aa3b2"
@@ -51,7 +55,7 @@ STYLE = {
     "ytick.major.size": 3,
     "lines.linewidth": 1.9,
 }
-SIZE = (4.4, 2.9)  # inches; small, so that the letters stay readable on a phone
+SIZE = (4.0, 2.7)  # inches; small, so that the letters stay readable on a phone
 
 
 def run_colour(index: int) -> str:
@@ -59,41 +63,54 @@ def run_colour(index: int) -> str:
     return RUNS[index % len(RUNS)]
 
 
-def loss_curve(name: str, runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """One loss over training. ``runs``: name -> (steps, values); drawn faint as logged, and smoothed."""
+@dataclass(frozen=True)
+class Curve:
+    """One run's line: its name, the number of its colour, and ``y`` over ``x``, (n,) each."""
+
+    name: str
+    colour: int
+    x: np.ndarray
+    y: np.ndarray
+
+
+def loss_curve(label: str, curves: Sequence[Curve], noisy: bool = True) -> Figure:
+    """One loss over training. What is ``noisy`` is drawn faint as logged, and smoothed."""
     figure, axes = _figure()
-    for i, (run, (steps, values)) in enumerate(runs.items()):
-        axes.plot(steps, values, color=run_colour(i), alpha=0.25, linewidth=0.8)
-        axes.plot(steps, _smooth(values), color=run_colour(i), label=run)
-    values = np.concatenate([v for _, v in runs.values()])
-    if len(values) and values.min() > 0 and values.max() > 20 * values.min():
+    for curve in curves:
+        colour = run_colour(curve.colour)
+        if noisy:
+            axes.plot(curve.x, curve.y, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(curve.x, _smooth(curve.y) if noisy else curve.y, color=colour, label=curve.name)
+    values = np.concatenate([curve.y for curve in curves])
+    if noisy and len(values) and values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # powers of ten are set as formulas: slow, and in another type
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("step")
-    axes.set_ylabel(name)
-    _legend(axes, len(runs))
+    axes.set_ylabel(label)
+    _legend(axes, len(curves))
     return figure
 
 
-def cmc_curves(runs: Mapping[str, Scores]) -> Figure:
-    """Share of queries found among the first k."""
+def cmc_curves(curves: Sequence[Curve]) -> Figure:
+    """Share of queries found among the first k: ``x`` the ranks, ``y`` the shares."""
     figure, axes = _figure()
-    for i, (run, scores) in enumerate(runs.items()):
-        ranks = np.arange(1, len(scores.cmc) + 1)
-        axes.plot(ranks, 100 * scores.cmc, color=run_colour(i), label=run, marker="o", markersize=2.6)
+    for curve in curves:
+        axes.plot(curve.x, 100 * curve.y, color=run_colour(curve.colour), label=curve.name, marker="o", markersize=2.6)
     axes.set_xlabel("rank k")
     axes.set_ylabel("found among the first k (%)")
     axes.set_ylim(0, 103)
     axes.set_xlim(0.5, None)
     axes.set_xticks([1, 5, 10, 15, 20])
-    _legend(axes, len(runs), loc="lower right")
+    _legend(axes, len(curves), loc="lower right")
     return figure
 
 
-def distance_distributions(samples: DistanceSamples, limits: tuple[float, float] | None = None) -> Figure:
+def distance_distributions(samples: DistanceSamples) -> Figure:
     """Distances of positive and negative pairs, their means and the gap between them (figure 6 of the paper)."""
     figure, axes = _figure()
     everything = np.concatenate([samples.positive, samples.negative])
-    low, high = limits or (float(everything.min()), float(everything.max()))
+    low, high = float(everything.min()), float(everything.max())
     bins = np.linspace(low, high if high > low else low + 1, int(np.clip(np.sqrt(len(samples.positive)), 14, 48)))
     middle = (bins[:-1] + bins[1:]) / 2
     for values, mean, colour, label in (
@@ -102,7 +119,7 @@ def distance_distributions(samples: DistanceSamples, limits: tuple[float, float]
     ):
         density, _ = np.histogram(values, bins=bins, density=True) if len(values) else (np.zeros(len(middle)), bins)
         axes.fill_between(middle, density, step="mid", color=colour, alpha=0.3, linewidth=0)
-        axes.step(middle, density, where="mid", color=colour, linewidth=1.4, label=f"{label}: mean {mean:.2f}")
+        axes.step(middle, density, where="mid", color=colour, linewidth=1.4, label=f"{label}: {mean:.2f}")
         axes.axvline(mean, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
     top = axes.get_ylim()[1]
     axes.set_ylim(0, 1.28 * top)
@@ -118,41 +135,29 @@ def distance_distributions(samples: DistanceSamples, limits: tuple[float, float]
     )
     shift = 0 if wide else 0.015 * (bins[-1] - bins[0])
     axes.text(middle_or_right + shift, 1.07 * top, f"gap {samples.gap:.2f}", ha="center" if wide else "left", va="bottom")
-    axes.set_xlabel("distance")
+    axes.set_xlabel("distance (dashed: the means)")
     axes.set_yticks([])
     axes.set_xlim(bins[0], bins[-1])
     axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2, fontsize=8.5, frameon=False, handlelength=1.2, columnspacing=1
+        loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2, fontsize=9, frameon=False, handlelength=1.2, columnspacing=1
     )
     return figure
 
 
-def embedding_map(outcome: Outcome, identities: int = 10) -> Figure:
-    """Tracklets of a few people on the two main axes of their embeddings: colour is the person, the sign the modality.
-
-    The axes are principal components, so distances on the map are (part of) true distances. The people are those with the most
-    tracklets.
-    """
+def embedding_map(flat: Flat) -> Figure:
+    """Tracklets of a few people in the plane: colour is the person, the sign the modality."""
     figure, axes = _figure()
-    everyone = np.concatenate([outcome.query.identities, outcome.gallery.identities])
-    ids, counts = np.unique(everyone, return_counts=True)
-    shown = ids[np.argsort(-counts, kind="stable")[:identities]]
-    sides = [side.take(np.isin(side.identities, shown)) for side in (outcome.query, outcome.gallery)]
-    rows = np.concatenate([side.parts.reshape(len(side), -1) for side in sides]).astype(np.float64)
-    plane = _principal_plane(rows)
-    who = np.concatenate([side.identities for side in sides])
-    modality = np.concatenate([side.modalities for side in sides])
     palette = matplotlib.colormaps["tab10"]
     for kind, sign in ((Modality.VISIBLE, "o"), (Modality.INFRARED, "^")):
-        for i, identity in enumerate(shown):
-            here = (modality == kind) & (who == identity)
-            axes.scatter(plane[here, 0], plane[here, 1], marker=sign, s=26, color=palette(i % 10), alpha=0.85, linewidths=0)
+        for i, identity in enumerate(np.unique(flat.identities)):
+            here = (flat.modalities == kind) & (flat.identities == identity)
+            x, y = flat.points[here].T
+            axes.scatter(x, y, marker=sign, s=26, color=palette(i % 10), alpha=0.85, linewidths=0)
         axes.scatter([], [], marker=sign, s=26, color=FAINT, label=kind.name.lower())
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("first principal axis")
-    axes.set_ylabel("second")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2, fontsize=8.5, frameon=False, handletextpad=0.2)
+    axes.set_xlabel(flat.method)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2, fontsize=9, frameon=False, handletextpad=0.2)
     return figure
 
 
@@ -204,7 +209,8 @@ def _svg(figure: Figure) -> str:
 
 def _legend(axes: matplotlib.axes.Axes, runs: int, loc: str = "best") -> None:
     if runs > 1:
-        axes.legend(loc=loc, fontsize=8.5, frameon=False)
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles, [textwrap.fill(name, 30) for name in names], loc=loc, fontsize=9, frameon=False)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -214,18 +220,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
 
 
-def _principal_plane(rows: np.ndarray) -> np.ndarray:
-    """(N,2) coordinates of the rows (N,D) on their two main axes."""
-    centred = rows - rows.mean(0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    plane = left[:, :2] * sizes[:2]
-    return np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
-
-
 def _quoted(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\\", "\\\\")
-
-
-def describe_curves(title: str, ends: Sequence[tuple[str, float]]) -> str:
-    """A sentence that stands for a chart of curves: the title and where each ends."""
-    return f"{title}: " + ", ".join(f"{name} ends at {value:.3g}" for name, value in ends)

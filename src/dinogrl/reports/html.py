@@ -31,9 +31,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str, note: 
     )
 
 
-def figure(drawing: str, caption: str) -> str:
-    """A drawing with its caption."""
-    return f'<figure class="chart"><figcaption>{caption}</figcaption>{drawing}</figure>'
+def figure(drawing: str, caption: str = "") -> str:
+    """A drawing, with a caption above where there is one."""
+    above = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure class="chart">{above}{drawing}</figure>'
+
+
+def notice(title: str, items: Iterable[str]) -> str:
+    """What the reader should know before the numbers; nothing where there is nothing to know. Items are markup."""
+    listed = "".join(f"<li>{item}</li>" for item in items)
+    return f'<aside class="notice" aria-label="{text(title)}"><h3>{text(title)}</h3><ul>{listed}</ul></aside>' if listed else ""
 
 
 def image(address: str | None, alternative: str) -> str:

@@ -10,26 +10,27 @@ from dinogrl.checkpoints import write_atomically
 from dinogrl.errors import DataError
 from dinogrl.reports import chart_sections, picture_sections, score_sections
 from dinogrl.reports.html import section, text
-from dinogrl.reports.run_folder import Run, read_run
+from dinogrl.reports.run_folder import Run, read_runs
 
 HERE = Path(__file__).parent
 
 
-def write_page(out: Path, runs: Sequence[Path], title: str = "Runs of dinogrl") -> Path:
+def write_page(out: Path, runs: Sequence[Path], title: str = "Runs of dinogrl", projection: str = "auto") -> Path:
     """Write the report of these run folders, the first being what the last is compared with; returns ``out``.
 
-    A folder must hold ``metrics.json``; sections whose files are missing are left out. Raises :class:`DataError` where a folder or
-    a file in it cannot be read.
+    A folder must hold ``metrics.json``; sections whose files are missing are left out, and the page says so. ``projection`` draws
+    the map of embeddings (:mod:`dinogrl.reports.embedding_map`). Raises :class:`DataError` where a folder or a file in it cannot be
+    read, :class:`UnknownNameError` for an unknown projection.
     """
     if not runs:
         raise DataError("a report needs at least one run folder")
-    write_atomically(out, page([read_run(folder) for folder in runs], title).encode())
+    write_atomically(out, page(read_runs(runs), title, projection).encode())
     return out
 
 
-def page(runs: Sequence[Run], title: str) -> str:
+def page(runs: Sequence[Run], title: str, projection: str = "auto") -> str:
     """The page's text."""
-    sections = _sections(runs)
+    sections = _sections(runs, projection)
     contents = "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for name, heading, body, _ in sections if body)
     template = Template((HERE / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -37,7 +38,7 @@ def page(runs: Sequence[Run], title: str) -> str:
         subtitle=text(_subtitle(runs)),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         contents=contents,
-        headline=score_sections.headline(runs),
+        headline=score_sections.notices(runs) + score_sections.headline(runs),
         body="".join(section(name, heading, body, lead) for name, heading, body, lead in sections),
     )
 
@@ -46,11 +47,12 @@ def _subtitle(runs: Sequence[Run]) -> str:
     datasets, protocols = (
         dict.fromkeys(values) for values in zip(*((r.metrics.dataset, r.metrics.protocol) for r in runs), strict=True)
     )
-    names = " against ".join(run.name for run in reversed(runs))
+    *others, last = (run.name for run in runs)
+    names = f"{last} against {', '.join(others)}" if others and score_sections.one_test(runs) else ", ".join([*others, last])
     return f"{names} · dataset {', '.join(datasets)} · protocol {', '.join(protocols)}"
 
 
-def _sections(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
+def _sections(runs: Sequence[Run], projection: str) -> list[tuple[str, str, str, str]]:
     """(anchor, heading, body, introduction) of each section, in the page's order; an empty body leaves it out."""
     return [
         (
@@ -84,15 +86,15 @@ def _sections(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
         (
             "map",
             "Map of embeddings",
-            chart_sections.embedding_maps(runs),
+            chart_sections.embedding_maps(runs, projection),
             "Up to ten people, a colour each: where circles and triangles of one colour lie together, day and night agree.",
         ),
         ("losses", "Training", chart_sections.loss_charts(runs), "Each step as logged, faint, and its running mean."),
         (
             "cameras",
             "Camera by camera",
-            score_sections.camera_tables(runs[-1]),
-            f"Rank-1 of {text(runs[-1].name)} in per cent, from each camera to each other camera alone.",
+            score_sections.camera_tables(runs),
+            f"Rank-1 of {text(runs[-1].name)} in per cent, from each camera to each other alone, without re-ranking.",
         ),
         (
             "hardest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from dinogrl.catalog import Catalog
 from dinogrl.data.frames import Image
 from dinogrl.records import Embeddings, Modality
 from dinogrl.reports import figures
-from dinogrl.reports.picture_sections import MAP_TITLES, TOP, comparable, outcome_of, spread_queries
+from dinogrl.reports.chart_sections import found_curves, logged_curves
+from dinogrl.reports.embedding_map import CHOICES, flatten
+from dinogrl.reports.picture_sections import MAP_TITLES, TOP, outcome_of, runs_in_strips, spread_queries
 from dinogrl.reports.pictures import enlarged, frame_or_none, in_colour, in_grey
-from dinogrl.reports.run_folder import Run, Silhouettes, read_run
-from dinogrl.reports.score_sections import shared_directions
+from dinogrl.reports.run_folder import Run, Silhouettes, read_runs
+from dinogrl.reports.score_sections import directions_of
 
 FORMATS: Catalog[str] = Catalog("picture format", {"png": ".png", "svg": ".svg", "pdf": ".pdf"})
 RIGHT, WRONG = "#1f8043", "#c62f3b"
@@ -33,39 +36,46 @@ class Cell:
     title: str = ""
 
 
-def write_figures(folder: Path, runs: Sequence[Path], picture_format: str = "png") -> list[Path]:
+def write_figures(folder: Path, runs: Sequence[Path], picture_format: str = "png", projection: str = "auto") -> list[Path]:
     """Write every picture that these run folders allow into ``folder``; returns the paths.
 
-    Raises :class:`DataError` for a folder that cannot be read, :class:`UnknownNameError` for an unknown format.
+    ``projection`` draws the map of embeddings (:mod:`dinogrl.reports.embedding_map`). Raises :class:`DataError` for a folder that
+    cannot be read, :class:`UnknownNameError` for an unknown format or projection.
     """
-    ending = FORMATS[picture_format]
+    ending, _ = FORMATS[picture_format], CHOICES[projection]
     written = []
-    for name, figure in paper_figures([read_run(run) for run in runs]):
+    for name, figure in paper_figures(read_runs(runs), projection):
         written.append(folder / f"{name}{ending}")
         figures.save_figure(figure, written[-1])
     return written
 
 
-def paper_figures(runs: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
+def paper_figures(runs: Sequence[Run], projection: str = "auto") -> Iterator[tuple[str, Figure]]:
     """(file name without ending, figure) of everything there is to draw."""
-    curves = {run.name: (run.log["step"], run.log["total"]) for run in runs if {"step", "total"} <= run.log.keys()}
-    if curves:
+    if curves := logged_curves("total", runs):
         yield "losses", figures.loss_curve("weighted sum of all losses", curves)
-    for name in shared_directions(runs):
-        evaluated = [run for run in runs if run.evaluation is not None and name in run.evaluation.directions]
-        if evaluated:
-            yield f"cmc_{name}", figures.cmc_curves({run.name: outcome_of(run, name).scores for run in evaluated})
-        for run in evaluated:
+    for name in directions_of(runs):
+        if curves := found_curves(name, runs):
+            yield f"cmc_{name}", figures.cmc_curves(curves)
+        for run in runs:
+            if run.evaluation is None or name not in run.evaluation.directions:
+                continue
             samples = outcome_of(run, name).distances
             if len(samples.positive) and len(samples.negative):
-                yield f"distances_{name}_{run.name}", figures.distance_distributions(samples)
-        if comparable(runs, name):
-            yield f"strips_{name}", strips(runs, name)
+                yield f"distances_{name}_{_plain(run.name)}", figures.distance_distributions(samples)
+        if shown := runs_in_strips(runs, name):
+            yield f"strips_{name}", strips(shown, name)
     for run in runs:
         if run.evaluation is not None:
-            yield f"map_{run.name}", figures.embedding_map(next(iter(run.evaluation.directions.values())))
-        if run.silhouettes is not None and len(run.silhouettes.names):
-            yield f"silhouettes_{run.name}", silhouette_grid(run.silhouettes)
+            flat = flatten(next(iter(run.evaluation.directions.values())), run.evaluation.distance, projection)
+            yield f"map_{_plain(run.name)}", figures.embedding_map(flat)
+        if run.silhouettes is not None and run.silhouettes.names:
+            yield f"silhouettes_{_plain(run.name)}", silhouette_grid(run.silhouettes)
+
+
+def _plain(name: str) -> str:
+    """A run's name as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
 def strips(runs: Sequence[Run], direction: str, quantiles: Sequence[float] = (0.1, 0.4, 0.6, 0.9)) -> Figure:

@@ -8,10 +8,10 @@ import numpy as np
 
 from dinogrl.evaluation.evaluate import Outcome
 from dinogrl.records import Embeddings, Modality
-from dinogrl.reports.html import image, text
+from dinogrl.reports.html import image
 from dinogrl.reports.pictures import enlarged, in_colour, in_grey, jpeg_address, png_address, thumbnail
 from dinogrl.reports.run_folder import Run, Silhouettes
-from dinogrl.reports.score_sections import direction_title, shared_directions
+from dinogrl.reports.score_sections import direction_title, directions_of, run_label
 
 TOP = 6
 MAP_TITLES = {"silhouette": "mask", "gait_prior": "gait prior", "appearance_prior": "appearance prior", "enriched": "enriched"}
@@ -20,34 +20,42 @@ MAP_TITLES = {"silhouette": "mask", "gait_prior": "gait prior", "appearance_prio
 def ranked_strips(runs: Sequence[Run], quantiles: Sequence[float] = (0.1, 0.4, 0.6, 0.9)) -> str:
     """Top six of the same queries under every run, the first run above the last; queries chosen by rule, not by hand."""
     return "".join(
-        _strips(runs, name, spread_queries(outcome_of(runs[-1], name), quantiles))
-        for name in shared_directions(runs)
-        if comparable(runs, name)
+        _strips(shown, name, spread_queries(outcome_of(runs[-1], name), quantiles))
+        for name in directions_of(runs)
+        if (shown := runs_in_strips(runs, name))
     )
 
 
 def hardest_queries(runs: Sequence[Run], count: int = 2) -> str:
     """The queries that the last run answers worst."""
     return "".join(
-        _strips(runs, name, _hardest_people(outcome_of(runs[-1], name), count))
-        for name in shared_directions(runs)
-        if comparable(runs, name)
+        _strips(shown, name, _hardest_people(outcome_of(runs[-1], name), count))
+        for name in directions_of(runs)
+        if (shown := runs_in_strips(runs, name))
     )
 
 
 def silhouettes(runs: Sequence[Run], limit: int = 3) -> str:
     """Frame, mask and priors of up to ``limit`` clips a modality, of the last run that has any."""
-    stored = next((run.silhouettes for run in reversed(runs) if run.silhouettes is not None), None)
-    return _silhouette_tables(stored, limit) if stored is not None and len(stored.names) else ""
+    run = next((run for run in reversed(runs) if run.silhouettes is not None and run.silhouettes.names), None)
+    if run is None or run.silhouettes is None:
+        return ""
+    return f"<h3>{run_label(run)}</h3>{_silhouette_tables(run.silhouettes, limit)}"
 
 
-def comparable(runs: Sequence[Run], direction: str) -> bool:
-    """Can the same queries be shown for every run?"""
-    evaluations = [run.evaluation for run in runs]
-    if any(e is None or direction not in e.directions for e in evaluations):
-        return False
-    names = [outcome_of(run, direction).query.tracklet_ids for run in runs]
-    return bool(outcome_of(runs[-1], direction).queries.valid.any()) and all(set(n) == set(names[0]) for n in names)
+def runs_in_strips(runs: Sequence[Run], direction: str) -> Sequence[Run]:
+    """The runs whose strips stand together: all where they answered the same queries, else the last alone, or none where it has
+    no embeddings or no query with a match."""
+    last = runs[-1].evaluation
+    if last is None or direction not in last.directions or not last.directions[direction].queries.valid.any():
+        return []
+    asked = set(last.directions[direction].query.tracklet_ids)
+    for run in runs:
+        if run.evaluation is None or direction not in run.evaluation.directions:
+            return runs[-1:]
+        if set(outcome_of(run, direction).query.tracklet_ids) != asked:
+            return runs[-1:]
+    return runs
 
 
 def outcome_of(run: Run, direction: str) -> Outcome:
@@ -89,14 +97,14 @@ def _strip(runs: Sequence[Run], direction: str, tracklet: str) -> str:
     asked = image(
         _middle(outcome.query, row), f"query: person {outcome.query.identities[row]}, camera {camera}, tracklet {tracklet}"
     )
-    rows = "".join(_strip_row(i, run, outcome_of(run, direction), tracklet) for i, run in enumerate(runs))
+    rows = "".join(_strip_row(run, outcome_of(run, direction), tracklet) for run in runs)
     return (
         f'<div class="strip"><figure class="query">{asked}<figcaption>query<br>camera {camera}</figcaption></figure>'
         f'<div class="answers">{rows}</div></div>'
     )
 
 
-def _strip_row(index: int, run: Run, outcome: Outcome, tracklet: str) -> str:
+def _strip_row(run: Run, outcome: Outcome, tracklet: str) -> str:
     row = outcome.query.tracklet_ids.index(tracklet)
     items = "".join(
         _answer(outcome.gallery, int(column), rank + 1, bool(outcome.right[row, rank]))
@@ -104,7 +112,7 @@ def _strip_row(index: int, run: Run, outcome: Outcome, tracklet: str) -> str:
         if column >= 0
     )
     place = f"first match at rank {outcome.queries.first[row] + 1}" if outcome.queries.matches[row] else "no match"
-    title = f'<p><span class="dot run-{index % 6}"></span>{text(run.name)} <small>{place}</small></p>'
+    title = f"<p>{run_label(run)} <small>{place}</small></p>"
     return f'<div class="answer">{title}<ol>{items}</ol></div>'
 
 

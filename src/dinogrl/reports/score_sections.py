@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dinogrl.evaluation.evaluate import camera_pairs
 from dinogrl.evaluation.protocols import PROTOCOLS
 from dinogrl.evaluation.results import DirectionMetrics
-from dinogrl.reports.html import fold_out, table, text
+from dinogrl.reports.html import fold_out, notice, table, text
 from dinogrl.reports.run_folder import Run
 
 COLUMNS = {"rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "rank20": "Rank-20", "mAP": "mAP", "mINP": "mINP"}
@@ -22,26 +22,55 @@ def direction_title(name: str) -> tuple[str, str]:
     return DIRECTIONS.get(name, (name.replace("_", " ").capitalize(), ""))
 
 
-def shared_directions(runs: Sequence[Run]) -> list[str]:
-    """Directions that every run was scored in, in the first run's order."""
-    return [name for name in runs[0].metrics.directions if all(name in run.metrics.directions for run in runs)]
+def directions_of(runs: Sequence[Run]) -> list[str]:
+    """Directions that any of these runs was scored in."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics.directions))
+
+
+def one_test(runs: Sequence[Run]) -> bool:
+    """Were all runs scored on the same tracklets, so far as their counts tell, under one protocol?"""
+    tests = {
+        (
+            run.metrics.dataset,
+            run.metrics.protocol,
+            *((name, s.queries, s.skipped, s.gallery, s.identities) for name, s in sorted(run.metrics.directions.items())),
+        )
+        for run in runs
+    }
+    return len(tests) == 1
+
+
+def notices(runs: Sequence[Run]) -> str:
+    """What keeps these runs from being compared, and what each folder does not hold."""
+    items = []
+    if not one_test(runs):
+        items.append(
+            "These runs were not scored on the same test: dataset, protocol or the number of tracklets differ. Their numbers must"
+            " not be compared, and no differences are shown."
+        )
+    items += [f"<b>{text(run.name)}</b>: {text(remark)}." for run in runs for remark in run.remarks]
+    return notice("Before you read", items)
 
 
 def headline(runs: Sequence[Run]) -> str:
     """A card a direction: rank-1 and mAP of each run as bars, and what the last run gains on the first."""
-    return f'<div class="cards">{"".join(_card(runs, name) for name in shared_directions(runs))}</div>'
+    return f'<div class="cards">{"".join(_card(runs, name) for name in directions_of(runs))}</div>'
+
+
+def _scored(runs: Sequence[Run], direction: str) -> list[tuple[Run, DirectionMetrics]]:
+    return [(run, run.metrics.directions[direction]) for run in runs if direction in run.metrics.directions]
 
 
 def _card(runs: Sequence[Run], direction: str) -> str:
     title, plain = direction_title(direction)
     measures = "".join(_measure(runs, direction, key) for key in ("rank1", "mAP"))
-    gain = _gain(runs, direction) if len(runs) > 1 else ""
+    gain = _gain(runs, direction) if len(runs) > 1 and one_test(runs) else ""
     return f'<article class="card"><h3>{title}</h3><p class="plain">{plain}</p>{measures}{gain}</article>'
 
 
 def _measure(runs: Sequence[Run], direction: str, key: str) -> str:
-    bars = [_bar(i, run.name, getattr(run.metrics.directions[direction], key)) for i, run in enumerate(runs)]
-    return f'<div class="measure"><h4>{COLUMNS[key]}</h4>{"".join(bars)}</div>'
+    bars = "".join(_bar(run, getattr(scores, key)) for run, scores in _scored(runs, direction))
+    return f'<div class="measure"><h4>{COLUMNS[key]}</h4>{bars}</div>'
 
 
 def _gain(runs: Sequence[Run], direction: str) -> str:
@@ -50,38 +79,49 @@ def _gain(runs: Sequence[Run], direction: str) -> str:
     return f'<p class="gain"><strong>{points}</strong> <span>{text(runs[-1].name)} against {text(runs[0].name)}</span></p>'
 
 
-def _bar(index: int, name: str, rate: float) -> str:
+def _bar(run: Run, rate: float) -> str:
     percent = 100 * rate
     return (
-        f'<div class="bar"><span class="name">{text(name)}</span><span class="track"><span class="fill run-{index % 6}"'
-        f' style="width:{percent:.2f}%"></span></span><span class="value">{percent:.1f}<small> %</small></span></div>'
+        f'<div class="bar"><span class="name" title="{text(run.name)}">{text(run.name)}</span><span class="track"><span'
+        f' class="fill {run_class(run)}" style="width:{percent:.2f}%"></span></span>'
+        f'<span class="value">{percent:.1f}<small> %</small></span></div>'
     )
 
 
 def score_tables(runs: Sequence[Run]) -> str:
     """A table a direction: every run, its 95 % intervals, chance, and the difference."""
-    return "".join(_score_table(runs, name) for name in shared_directions(runs))
+    return "".join(_score_table(runs, name) for name in directions_of(runs))
 
 
 def _score_table(runs: Sequence[Run], direction: str) -> str:
-    scores = [run.metrics.directions[direction] for run in runs]
+    scored, together = _scored(runs, direction), one_test(runs)
+    last = scored[-1][1]
     rows = [
-        [_run_label(i, run.name), *(_rate(s, key) for key in COLUMNS)] for i, (run, s) in enumerate(zip(runs, scores, strict=True))
+        [run_label(run) + ("" if together else f"<small>{_counts(s)}</small>"), *(_rate(s, key) for key in COLUMNS)]
+        for run, s in scored
     ]
-    if len(runs) > 1:
-        rows.append(["difference", *(_difference(getattr(scores[-1], key) - getattr(scores[0], key)) for key in COLUMNS)])
-    chance = _chance(runs[-1], direction)
+    if len(runs) > 1 and together:
+        rows.append(["difference", *(_difference(getattr(last, key) - getattr(scored[0][1], key)) for key in COLUMNS)])
+    chance = _chance(scored[-1][0], direction) if together else None
     if chance is not None:
         rows.append(["by chance", f"{100 * chance:.1f}", *[""] * (len(COLUMNS) - 1)])
-    last = scores[-1]
-    counts = f"{last.queries:,} queries of {last.identities:,} people, {last.gallery:,} gallery tracklets"
-    skipped = f"; {last.skipped:,} queries without a match left out" if last.skipped else ""
     title, plain = direction_title(direction)
-    return table(["%", *COLUMNS.values()], rows, title, f"{plain}: {counts}{skipped}", kind="numbers")
+    return table(["%", *COLUMNS.values()], rows, title, f"{plain}: {_counts(last)}" if together else plain, kind="numbers")
 
 
-def _run_label(index: int, name: str) -> str:
-    return f'<span class="dot run-{index % 6}"></span>{text(name)}'
+def _counts(scores: DirectionMetrics) -> str:
+    skipped = f"; {scores.skipped:,} queries without a match left out" if scores.skipped else ""
+    return f"{scores.queries:,} queries of {scores.identities:,} people, {scores.gallery:,} gallery tracklets{skipped}"
+
+
+def run_class(run: Run) -> str:
+    """The style sheet's class of a run's colour."""
+    return f"run-{run.index % 6}"
+
+
+def run_label(run: Run) -> str:
+    """The run's name behind a dot in its colour."""
+    return f'<span class="dot {run_class(run)}"></span>{text(run.name)}'
 
 
 def _rate(scores: DirectionMetrics, key: str) -> str:
@@ -106,8 +146,15 @@ def _chance(run: Run, direction: str) -> float | None:
     return float(outcome.queries.matches[valid].mean() / len(outcome.gallery)) if valid.any() else None
 
 
-def camera_tables(run: Run) -> str:
-    """Rank-1 from each camera to each other one, of one run, shaded."""
+def camera_tables(runs: Sequence[Run]) -> str:
+    """Rank-1 from each camera to each other one, shaded: of the last run, and folded out of the others."""
+    shown = [(run, tables) for run in runs if (tables := _camera_tables(run))]
+    return "".join(
+        tables if i == len(shown) - 1 else fold_out(f"The same of {run.name}", tables) for i, (run, tables) in enumerate(shown)
+    )
+
+
+def _camera_tables(run: Run) -> str:
     if run.evaluation is None:
         return ""
     tables = []
@@ -141,9 +188,9 @@ def facts(runs: Sequence[Run]) -> str:
         ["training time", *(_duration(run) for run in runs)],
         ["embedding", *(_embedding(run) for run in runs)],
         ["model", *(f"<code>{text(run.metrics.fingerprint or 'unknown')}</code>" for run in runs)],
-        *([option, *(text(run.metrics.options.get(option, "no")) for run in runs)] for option in _options(runs)),
+        *([text(option.replace("_", " ")), *(_option(run, option) for run in runs)] for option in _options(runs)),
     ]
-    names = [_run_label(i, run.name) for i, run in enumerate(runs)]
+    names = [run_label(run) for run in runs]
     protocols = dict.fromkeys(run.metrics.protocol for run in runs)
     summaries = "".join(f"<p><b>{text(name)}</b>. {text(PROTOCOLS[name].summary)}</p>" for name in protocols if name in PROTOCOLS)
     return table(["", *names], rows, "Runs", kind="facts") + summaries
@@ -151,6 +198,11 @@ def facts(runs: Sequence[Run]) -> str:
 
 def _options(runs: Sequence[Run]) -> list[str]:
     return sorted({option for run in runs for option in run.metrics.options})
+
+
+def _option(run: Run, name: str) -> str:
+    value = run.metrics.options.get(name, "")
+    return ("yes" if value else "no") if isinstance(value, bool) else text(value)
 
 
 def _selection(run: Run) -> str:

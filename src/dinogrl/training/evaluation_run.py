@@ -90,6 +90,9 @@ def evaluate_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     save_embeddings(folder / "query.safetensors", query)
     save_embeddings(folder / "gallery.safetensors", gallery)
+    if isinstance(reranker, TemporalKReciprocal):  # so that a report can rank again
+        save_embeddings(folder / "first_half.safetensors", reranker.first)
+        save_embeddings(folder / "second_half.safetensors", reranker.second)
     if trained.recipe.model.gait is not None:
         tracklets = [*dataset.query, *dataset.gallery]
         write_silhouettes(folder / "silhouettes.npz", trained.network, tracklets, settings, rules.sampling, where)
