@@ -78,6 +78,7 @@ def test_sysu_agrees_with_a_literal_reading(tmp_path: Path) -> None:
             "warning",
             "cam2/0005: no image in this identity's folder",
         ),
+        (lambda root: (root / "cam2/0077").mkdir(), "note", "1 identities in the cameras' folders are on no list, the first is 77"),
         (lambda root: (root / "cam2/more").mkdir(), "warning", "cam2/more: is no identity's number"),
     ],
 )

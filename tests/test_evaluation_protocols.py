@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 
+from dinogrl.data.datasets import DATASETS
 from dinogrl.distances import DISTANCES
 from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.evaluation import evaluate
-from dinogrl.evaluation.protocols import BOTH, INFRARED_TO_VISIBLE, LISTS, PROTOCOLS, VISIBLE_TO_INFRARED, choose_protocol
+from dinogrl.evaluation.protocols import BOTH, DEFAULTS, INFRARED_TO_VISIBLE, LISTS, PROTOCOLS, VISIBLE_TO_INFRARED, choose_protocol
 from dinogrl.records import Embeddings, Modality
 
 
@@ -32,6 +33,7 @@ def some_side(visible: int, infrared: int, prefix: str = "t") -> Embeddings:
 
 def test_every_protocol_is_whole() -> None:
     assert {"hitsz-vcm", "buptcampus-legacy", "buptcampus-full", "buptcampus-camera", "folder"} <= set(PROTOCOLS)
+    assert set(DEFAULTS) == set(DATASETS), "every dataset that can be read can be scored"
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name and protocol.summary.endswith(".") and protocol.frames >= 1
         assert protocol.lists in LISTS and protocol.directions
@@ -98,6 +100,16 @@ def test_choice_by_dataset() -> None:
     assert choose_protocol("buptcampus-legacy", "buptcampus").visible_batch == 64
     with pytest.raises(UnknownNameError, match="did you mean 'hitsz-vcm'"):
         choose_protocol("hitsz-vmc", "hitsz-vcm")
+
+
+def test_rules_about_some_cameras_are_for_no_other_dataset() -> None:
+    assert choose_protocol("sysu-mm01-indoor-multi", "sysu-mm01").draw is not None
+    for name, dataset in (("sysu-mm01-indoor", "hitsz-vcm"), ("llcm", "sysu-mm01"), ("sysu-mm01", "regdb")):
+        with pytest.raises(
+            DataError, match=rf"protocol {name} is about the cameras of .*, this dataset is {dataset}; choose {dataset} "
+        ):
+            choose_protocol(name, dataset)
+    assert choose_protocol("hitsz-vcm", "folder").drop_same_camera, "rules that name no camera fit any tracklets"
 
 
 def an_image_set(modality: Modality, cameras: tuple[int, ...]) -> Embeddings:

@@ -100,7 +100,8 @@ class Protocol:
     query's own identity in its own camera out of the gallery. ``visible_batch``: the last incomplete batch of visible tracklets
     of this size is left out of each list, 0 for none. ``sampling`` and ``frames``: how the frames of a clip are chosen, and T.
     ``blind``: (query camera, gallery camera) pairs that never meet. ``unique_identities``: rank-k counts each identity once.
-    ``draw``: the gallery is drawn anew in several trials.
+    ``draw``: the gallery is drawn anew in several trials. ``layout``: the only layout whose cameras and images the rules fit, empty
+    for rules that fit any.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Protocol:
     blind: tuple[tuple[int, int], ...] = ()
     unique_identities: bool = False
     draw: Draw | None = None
+    layout: str = ""
 
     def sides(self, query: Embeddings, gallery: Embeddings, direction: Direction) -> Sides:
         """Query and gallery of one direction, from the dataset's two test lists.
@@ -165,6 +167,7 @@ def _sysu_mm01(name: str, gallery: str, cameras: tuple[int, ...], shots: int) ->
         blind=((3, 2),),
         unique_identities=True,
         draw=Draw(cameras=cameras, shots=shots),
+        layout="sysu-mm01",
     )
 
 
@@ -230,6 +233,7 @@ PROTOCOLS: Catalog[Protocol] = Catalog(
                 frames=1,
                 unique_identities=True,
                 draw=Draw(),
+                layout="llcm",
             ),
             Protocol(
                 "folder",
@@ -265,8 +269,15 @@ def default_protocol(dataset: str) -> Protocol:
 
 
 def choose_protocol(name: str, dataset: str) -> Protocol:
-    """The protocol of this name; ``auto`` takes the dataset's own. Raises :class:`UnknownNameError`."""
-    return default_protocol(dataset) if name == "auto" else PROTOCOLS[name]
+    """The protocol of this name; ``auto`` takes the dataset's own.
+
+    Raises :class:`UnknownNameError`, and :class:`DataError` for a protocol whose rules are about another layout.
+    """
+    chosen = default_protocol(dataset) if name == "auto" else PROTOCOLS[name]
+    if chosen.layout not in ("", dataset):
+        own = DEFAULTS[dataset]
+        raise DataError(f"protocol {name} is about the cameras of {chosen.layout}, this dataset is {dataset}; choose {own} or auto")
+    return chosen
 
 
 def _whole_batches(side: Embeddings, batch: int) -> Embeddings:

@@ -94,21 +94,29 @@ def report_contradictions(rows: Iterable[ListedImage], problems: Problems) -> No
 def scan(root: Path, folders: Iterable[CameraFolder], identities: Collection[int], problems: Problems) -> list[Tracklet]:
     """Images of ``identities`` (numbers) in ``<camera>/<identity>/``, ordered by identity, camera and file name."""
     found: list[Tracklet] = []
+    unlisted: set[int] = set()
     for folder in folders:
         place = root / folder.path
-        images = list(_scan_camera(root, folder, identities, problems)) if place.is_dir() else []
+        images = list(_scan_camera(root, folder, identities, unlisted, problems))
         if not images:
             problems.warning(place, "holds no image of a listed identity" if place.is_dir() else "is missing")
         found += images
+    if unlisted:
+        problems.note(root, f"{len(unlisted)} identities in the cameras' folders are on no list, the first is {min(unlisted)}")
     return sorted(found, key=lambda image: (image.identity, image.camera, image.id))
 
 
-def _scan_camera(root: Path, folder: CameraFolder, identities: Collection[int], problems: Problems) -> Iterator[Tracklet]:
+def _scan_camera(
+    root: Path, folder: CameraFolder, identities: Collection[int], unlisted: set[int], problems: Problems
+) -> Iterator[Tracklet]:
+    """Images of one camera; adds to ``unlisted`` the identities that are not asked for."""
     for entry in folders_in(root / folder.path):
         identity = natural_number(entry.name)
         if identity is None:
             problems.warning(entry.path, "is no identity's number; left out")
-        if identity is None or identity not in identities:
+            continue
+        if identity not in identities:
+            unlisted.add(identity)
             continue
         names = images_in(entry.path)
         if not names:
