@@ -17,10 +17,10 @@ from dinogrl.data.clips import SAMPLINGS
 from dinogrl.data.frames import write_image
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract
-from dinogrl.embedding.test_time import Looks, extract_looks, halves, split_clips
+from dinogrl.embedding.test_time import FlipAveraged, Looks, average_clips, extract_looks, halves, split_clips
 from dinogrl.errors import DataError
 from dinogrl.recipes.schema import Data
-from dinogrl.records import Modality, ModelOutput, Tracklet
+from dinogrl.records import Embeddings, Modality, ModelOutput, Tracklet
 
 DATA = Data(height=16, width=8, frames=3, workers=0)
 
@@ -105,6 +105,39 @@ def test_looks_from_a_command_line() -> None:
     for wrong in ("0", "-1", "every", "1.5", ""):
         with pytest.raises(DataError, match="number from 1 on, or all"):
             Looks.of(False, wrong)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 99))
+def test_an_average_is_the_literal_one_and_of_one_clip_the_clip_itself(counts: list[int], seed: int) -> None:
+    tracklets = [a_tracklet(4, f"t{i}") for i in range(len(counts))]
+    rows = np.repeat(np.arange(len(counts)), counts)
+    parts = np.random.default_rng(seed).standard_normal((len(rows), 2, 3)).astype(np.float32)
+
+    def embedded(vectors: np.ndarray) -> Embeddings:
+        labels = rows, rows % 3, rows % 2
+        return Embeddings(vectors, [f"clip{i}" for i in range(len(rows))], *labels, "f", [["frame"]] * len(rows))
+
+    mean = average_clips(embedded(parts), tracklets, counts)
+    assert mean.tracklet_ids == [t.id for t in tracklets] and mean.identities.tolist() == list(range(len(counts)))
+    for row, count in enumerate(counts):
+        own = parts[rows == row]
+        np.testing.assert_allclose(mean.parts[row], own.astype(np.float64).mean(axis=0), rtol=1e-6, atol=1e-7)
+        if count == 1:
+            np.testing.assert_array_equal(mean.parts[row], own[0])
+    same = average_clips(embedded(parts[np.cumsum([0, *counts[:-1]])][rows]), tracklets, counts)
+    np.testing.assert_allclose(same.parts, parts[np.cumsum([0, *counts[:-1]])], rtol=1e-6, err_msg="equal clips change nothing")
+
+
+@given(st.integers(0, 99))
+def test_a_flip_averaged_network_does_not_tell_a_clip_from_its_mirror_image(seed: int) -> None:
+    frames = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 3, 3, 4, 5)).astype(np.float32))
+    network, modality = FlipAveraged(Weighing()), torch.zeros(2, dtype=torch.int64)
+    plain = network(frames, modality).parts.detach()
+    np.testing.assert_allclose(network(frames.flip(-1), modality).parts.detach(), plain, rtol=1e-5, atol=1e-6)
+    symmetric = frames + frames.flip(-1)
+    np.testing.assert_allclose(
+        network(symmetric, modality).parts.detach(), Weighing()(symmetric, modality).parts.detach(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_progress_counts_tracklets(tracklets: list[Tracklet]) -> None:

@@ -137,12 +137,22 @@ def test_embeddings_come_back_from_disk(mapped: bool, tmp_path: Path) -> None:
     assert a.directions["infrared_to_visible"].scores.mAP == b.directions["infrared_to_visible"].scores.mAP
 
 
-def test_a_truncated_archive_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_truncated_archive_is_one_clear_line(mapped: bool, tmp_path: Path) -> None:
     path = tmp_path / "query.safetensors"
     save_embeddings(path, people(Modality.INFRARED))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"query\.safetensors"):
-        load_embeddings(path)
+        load_embeddings(path, mapped=mapped)
+
+
+def test_mapped_vectors_of_another_type_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    save_embeddings(path, people(Modality.INFRARED))
+    tensors, facts = checkpoints.load(path, "embeddings")
+    checkpoints.save(path, {**tensors, "parts": tensors["parts"].bfloat16()}, "embeddings", facts)
+    with pytest.raises(CheckpointError, match="are BF16, expected F32"):
+        load_embeddings(path, mapped=True)
 
 
 @pytest.mark.parametrize("mapped", [False, True])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinogrl.distances import mean_part_distance
+from dinogrl.distances import Array, mean_part_distance
 from dinogrl.errors import DataError, UnknownNameError
-from dinogrl.evaluation import evaluate, read_metrics, write_metrics
+from dinogrl.evaluation import evaluate, read_metrics, reciprocal, write_metrics
 from dinogrl.evaluation.reciprocal import k_reciprocal
 from dinogrl.evaluation.rerank import KReciprocal, TemporalKReciprocal, named_reranker
 from dinogrl.records import Embeddings, Modality
@@ -47,11 +47,32 @@ def literal(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, original: 
     st.integers(1, 9), st.integers(1, 12), st.integers(1, 25), st.integers(1, 6), st.sampled_from([0, 0.3, 1]), st.integers(0, 999)
 )
 def test_agrees_with_the_literal_version(n: int, m: int, k1: int, k2: int, original: float, seed: int) -> None:
+    """Rows are made four at a time, so that strips hold queries, gallery items, or both."""
     random = np.random.default_rng(seed)
     query, gallery = (random.standard_normal((size, 2, 3)).astype(np.float32) for size in (n, m))
-    measured = k_reciprocal(query, gallery, mean_part_distance, k1, k2, original)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reciprocal, "STRIP", 4)
+        measured = k_reciprocal(query, gallery, mean_part_distance, k1, k2, original)
     assert measured.dtype == np.float32 and measured.shape == (n, m)
     np.testing.assert_allclose(measured, literal(query, gallery, k1, k2, original), atol=1e-5)
+
+
+def test_memory_does_not_grow_with_the_square_of_all_tracklets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the distances among 100 queries and 1,000 gallery items no more than a strip is asked for at once."""
+    random = np.random.default_rng(0)
+    query, gallery = (random.standard_normal((size, 2, 3)).astype(np.float32) for size in (100, 1000))
+    largest = 0
+
+    def watched(a: Array, b: Array) -> Array:
+        nonlocal largest
+        largest = max(largest, len(a) * len(b))
+        return mean_part_distance(a, b)
+
+    monkeypatch.setattr(reciprocal, "STRIP", 50)
+    found = k_reciprocal(query, gallery, watched)
+    assert largest == 50 * 1100
+    monkeypatch.undo()
+    np.testing.assert_allclose(k_reciprocal(query, gallery, mean_part_distance), found, atol=1e-6)
 
 
 def people(modality: Modality, seed: int, noise: float = 1.3) -> Embeddings:

@@ -43,7 +43,7 @@ def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: the tracklets' names in it are broken; embed again") from error
     return Embeddings(
-        parts=_map_parts(path) if mapped else tensors["parts"].numpy(),
+        parts=_map_parts(path) if mapped else tensors["parts"].float().numpy(),
         tracklet_ids=names["tracklet_ids"],
         identities=tensors["identities"].numpy(),
         cameras=tensors["cameras"].numpy(),
@@ -60,4 +60,6 @@ def _map_parts(path: Path) -> np.ndarray:
         entry = json.loads(file.read(length)).get("parts")
     if entry is None:
         raise CheckpointError(f"{path} holds no part vectors; embed again")
+    if entry["dtype"] != "F32":
+        raise CheckpointError(f"the part vectors in {path} are {entry['dtype']}, expected F32; embed again")
     return np.memmap(path, dtype=np.float32, mode="r", offset=8 + length + entry["data_offsets"][0], shape=tuple(entry["shape"]))
