@@ -48,6 +48,7 @@ class Gallery:
     ``embedder`` frames can be searched for, and only its own model's gallery is opened. ``precision`` ("float16", "float32") and
     ``width`` (of the compact vectors) matter when a gallery is new.
 
+    ``settings`` and ``aids``, what it knows of its model, are None while it is empty; ``backend`` is the place where it lies.
     Methods may be called from several threads. Raises :class:`GalleryError` where there is no gallery, it is in use by another
     process, or it is of another model.
     """
@@ -67,17 +68,17 @@ class Gallery:
             raise GalleryError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
         self.address, self.embedder, self.writable = str(address), embedder, writable
         self._precision, self._width = precision, width
-        self._backend: Backend
+        self.backend: Backend
         if is_file(self.address):
-            self._backend = FolderBackend(Path(address), name, create=writable)
+            self.backend = FolderBackend(Path(address), name, create=writable)
         else:
-            self._backend = ServerBackend(self.address, name, token)
-        self._settings: Settings | None = None
-        self._aids: SearchAids | None = None
+            self.backend = ServerBackend(self.address, name, token)
+        self.settings: Settings | None = None
+        self.aids: SearchAids | None = None
         with ExitStack() as otherwise:
-            otherwise.callback(self._backend.close)
+            otherwise.callback(self.backend.close)
             self._remember()
-            if self._settings is None and not writable:
+            if self.settings is None and not writable:
                 raise GalleryError(f"no gallery {name!r} at {address}; make one by adding tracklets to it")
             if embedder is not None:
                 self._expect(embedder.fingerprint)
@@ -91,10 +92,10 @@ class Gallery:
 
     def close(self) -> None:
         """Let the next process in. Everything that was acknowledged is kept already."""
-        self._backend.close()
+        self.backend.close()
 
     def __len__(self) -> int:
-        return 0 if self._settings is None else self._backend.count()
+        return 0 if self.settings is None else self.backend.count()
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and bool(self.digests([id]))
@@ -122,7 +123,7 @@ class Gallery:
         if not len(entries):
             return Added()
         self._establish(vectors, fingerprint or (self.embedder.fingerprint if self.embedder is not None else ""))
-        known = self._backend.digests([entry.id for entry in entries])
+        known = self.backend.digests([entry.id for entry in entries])
         digests = [entry.digest() for entry in entries]
         stored = self._stored(vectors)
         there = {entry.id: row for row, entry in enumerate(entries) if entry.id in known}
@@ -136,7 +137,7 @@ class Gallery:
             )
         rows = [row for row, entry in enumerate(entries) if entry.id not in same]
         now = datetime.now(UTC)
-        self._backend.put(
+        self.backend.put(
             Batch(
                 entries=[entries[row].stamped(entries[row].added or now) for row in rows],
                 digests=[digests[row] for row in rows],
@@ -159,7 +160,7 @@ class Gallery:
         if missing:
             raise GalleryError(f"no tracklet {min(missing)!r} in the gallery; nothing was removed")
         chosen = [*ids, *(self.ids(filters) if filters else ())]
-        self._backend.delete(list(dict.fromkeys(chosen)))
+        self.backend.delete(list(dict.fromkeys(chosen)))
         return len(set(chosen))
 
     def expire(self, older_than: timedelta) -> int:
@@ -190,18 +191,18 @@ class Gallery:
         fuse = FUSIONS[fusion]
         if top < 1:
             raise GalleryError(f"cannot give the {top} nearest; ask for 1 at least")
-        if self._settings is None:
+        if self.settings is None:
             return []
         self._expect(fingerprint)
         queries = self._shaped(query[None] if query.ndim == 2 else query)
-        proposed = self._backend.nearest(self._known_aids.projection(queries), max(candidates, top), filters)
+        proposed = self.backend.nearest(self._known_aids.projection(queries), max(candidates, top), filters)
         if not proposed:
             return []
-        found = self._backend.vectors(proposed)
+        found = self.backend.vectors(proposed)
         distances = np.asarray(DISTANCES[self._known.distance](queries, _folded(found.parts, self._known.form)))
         fused = fuse(distances)
         order = sorted(range(len(fused)), key=lambda row: (float(fused[row]), found.ids[row]))[:top]
-        facts = self._backend.entries([found.ids[row] for row in order])
+        facts = self.backend.entries([found.ids[row] for row in order])
         return [
             Hit.of(entry, float(fused[row]), self.probability(float(fused[row]), entry.modality, modality, prior))
             for row in order
@@ -221,22 +222,22 @@ class Gallery:
 
     def probability(self, distance: float, hit: Modality, query: Modality | None = None, prior: float = 0.5) -> float | None:
         """How likely a pair at this distance is the same person, or None where the model has no calibration."""
-        calibration = None if self._aids is None else self._aids.calibration
+        calibration = None if self.aids is None else self.aids.calibration
         return None if calibration is None else calibration.probability(distance, query == hit, prior)
 
     def entries(self, ids: Sequence[str]) -> list[Entry]:
         """Facts of these tracklets. Raises :class:`GalleryError` for an id that is not there."""
-        found = {} if self._settings is None else self._backend.entries(ids)
+        found = {} if self.settings is None else self.backend.entries(ids)
         return [found[id] if id in found else _missing(id) for id in ids]
 
     def parts(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(n,P,D) embeddings of these tracklets, as they are stored. Raises :class:`GalleryError` for an id that is not there."""
         self.entries(ids)
-        return _folded(self._backend.vectors(ids).parts, self._known.form)
+        return _folded(self.backend.vectors(ids).parts, self._known.form)
 
     def strip(self, id: str) -> bytes | None:
         """JPEG of a tracklet's small picture, or None."""
-        return None if self._settings is None else self._backend.strip(id)
+        return None if self.settings is None else self.backend.strip(id)
 
     def ids(self, filters: Filters = EVERYTHING) -> list[str]:
         """Ids of all tracklets that pass."""
@@ -244,53 +245,53 @@ class Gallery:
 
     def every(self, filters: Filters = EVERYTHING) -> Iterator[Entry]:
         """Facts of all tracklets that pass."""
-        if self._settings is not None:
-            yield from self._backend.every(filters)
+        if self.settings is not None:
+            yield from self.backend.every(filters)
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
         """id -> digest of the facts (:meth:`Entry.digest`), of those that are there."""
-        return {} if self._settings is None else self._backend.digests(ids)
+        return {} if self.settings is None else self.backend.digests(ids)
 
     def info(self) -> Info:
         """What the gallery holds and what it takes."""
-        return take_stock(self.address, self._known, self._known_aids, list(self.every()), self._backend.sizes())
+        return take_stock(self.address, self._known, self._known_aids, list(self.every()), self.backend.sizes())
 
     @property
     def fingerprint(self) -> str | None:
         """Of the model whose vectors the gallery holds; None while it is empty."""
-        return None if self._settings is None else self._settings.fingerprint
+        return None if self.settings is None else self.settings.fingerprint
 
     # -- inside -------------------------------------------------------------------------------------------------------------------
 
     @property
     def _known(self) -> Settings:
-        if self._settings is None:
+        if self.settings is None:
             raise GalleryError(f"gallery {self.address} is empty; add tracklets first")
-        return self._settings
+        return self.settings
 
     @property
     def _known_aids(self) -> SearchAids:
-        assert self._aids is not None, "a gallery with settings has its projection"
-        return self._aids
+        assert self.aids is not None, "a gallery with settings has its projection"
+        return self.aids
 
     def _remember(self) -> None:
-        known = remembered(self._backend)
+        known = remembered(self.backend)
         if known is not None:
-            self._settings, self._aids = known
-            self._backend.open(self._settings.form)
+            self.settings, self.aids = known
+            self.backend.open(self.settings.form)
 
     def _establish(self, vectors: NDArray[np.float32], fingerprint: str) -> None:
         """The first tracklets decide what the gallery is; later ones must fit."""
-        if self._settings is None:
+        if self.settings is None:
             trained = None if self.embedder is None else self.embedder.trained
-            found(self._backend, vectors, fingerprint, trained, precision=self._precision, width=self._width)
+            found(self.backend, vectors, fingerprint, trained, precision=self._precision, width=self._width)
             self._remember()
         self._expect(fingerprint)
 
     def _expect(self, fingerprint: str) -> None:
-        if fingerprint and self._settings is not None and fingerprint != self._settings.fingerprint:
+        if fingerprint and self.settings is not None and fingerprint != self.settings.fingerprint:
             raise GalleryError(
-                f"gallery {self.address} holds vectors of model {self._settings.fingerprint}, given one of {fingerprint}: these"
+                f"gallery {self.address} holds vectors of model {self.settings.fingerprint}, given one of {fingerprint}: these"
                 " cannot be compared; use the gallery's own model, or make another gallery"
             )
 
@@ -308,8 +309,8 @@ class Gallery:
 
     def _shaped(self, parts: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n,P,D) float32, if it has the gallery's shape and is finite."""
-        if self._settings is not None and parts.shape[1:] != (self._settings.form.parts, self._settings.form.depth):
-            form = self._settings.form
+        if self.settings is not None and parts.shape[1:] != (self.settings.form.parts, self.settings.form.depth):
+            form = self.settings.form
             raise GalleryError(f"the gallery holds embeddings of {form.parts}x{form.depth}, given {parts.shape}; use its own model")
         if not np.isfinite(parts).all():
             raise GalleryError("the vectors are not all finite; embed again")
@@ -329,7 +330,7 @@ class Gallery:
         alike = [id for id, row in there.items() if known[id] == digests[row]]
         if not alike:
             return set()
-        found = self._backend.vectors(alike)
+        found = self.backend.vectors(alike)
         old = found.parts.astype(np.float32)
         new = stored[[there[id] for id in found.ids]].astype(np.float32)
         apart = np.linalg.norm(new - old, axis=1) <= SAME * np.linalg.norm(old, axis=1) + 1e-12

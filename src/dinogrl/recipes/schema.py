@@ -299,6 +299,8 @@ class Training(Section):
     """Share of the training identities held out when selection is ``holdout``."""
     holdout_every: int = Field(10, ge=1)
     """Epochs between two looks at the held-out identities."""
+    search_tracklets: int = Field(2000, ge=0)
+    """Training tracklets embedded at the end, to learn what searching a gallery needs (docs/gallery.md); 0 leaves it out."""
 
 
 class Evaluation(Section):

@@ -16,9 +16,11 @@ from dinogrl import checkpoints, distributed, runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.prepare import search_aids
+from dinogrl.embedding.search_aids import store_aids
 from dinogrl.errors import DataError, TrainingError
 from dinogrl.losses import Objective
-from dinogrl.models.archive import save_model
+from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.recipes import Recipe, dump_recipe
@@ -94,7 +96,7 @@ def train(
     finally:
         batches.close()
     if lead:
-        keep.finish(position)
+        keep.finish(position, split)
     if journal is not None:
         journal.close()
     distributed.barrier()
@@ -183,12 +185,21 @@ class _Keeper:
                 self._write(BEST, {"epoch": epoch, "holdout": scores})
         return scores
 
-    def finish(self, position: Position) -> None:
-        """Put the chosen model in its place."""
-        if (self.out / BEST).is_file():
-            (self.out / BEST).replace(self.out / MODEL)
-        else:
-            self._write(MODEL, {"epoch": position.epoch})
+    def finish(self, position: Position, split: Split) -> None:
+        """Put the chosen model in its place, with what searching needs."""
+        if not (self.out / BEST).is_file():
+            self._write(BEST, {"epoch": position.epoch})
+        if self.recipe.training.search_tracklets:
+            self._prepare_search(split)
+        (self.out / BEST).replace(self.out / MODEL)
+
+    def _prepare_search(self, split: Split) -> None:
+        """A frame that has become unreadable by now must not cost the model."""
+        try:
+            network, most = load_model(self.out / BEST).network, self.recipe.training.search_tracklets
+            store_aids(self.out / BEST, search_aids(network, self.recipe, split.fit, self.device, held=split.held, most=most))
+        except DataError as error:
+            log.warning("the model carries nothing for searching (%s); `dinogrl gallery learn` does it later", error)
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         save_model(self.out / name, self.network, self.recipe, self.identities, {**self.facts, **facts})

@@ -1,0 +1,171 @@
+"""``dinogrl search``: a person's frames or video in, the most alike tracklets of a gallery out."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from dinogrl.cli.screen import note, progress, say
+from dinogrl.errors import DataError
+
+if TYPE_CHECKING:
+    from dinogrl.gallery import Hit
+    from dinogrl.records import Modality
+
+
+class QueryModality(StrEnum):
+    """How the query was seen."""
+
+    auto = "auto"
+    visible = "visible"
+    infrared = "infrared"
+
+
+class Wanted(StrEnum):
+    """What is searched."""
+
+    any = "any"
+    visible = "visible"
+    infrared = "infrared"
+
+
+def search(
+    address: Annotated[str, typer.Argument(metavar="GALLERY", help="A folder, or a Milvus server: http://host:19530.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The gallery's model.")],
+    image_folder: Annotated[
+        Path | None, typer.Option("--image-folder", metavar="DIR", help="Frames of one person, named in order of time.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video; people in it are found first.")] = None,
+    track: Annotated[int | None, typer.Option(help="Which tracklet of the video; the longest where not given.")] = None,
+    modality: Annotated[
+        QueryModality, typer.Option(help="How the query was seen; auto tells grey from colour.")
+    ] = QueryModality.auto,
+    top: Annotated[int, typer.Option(min=1, help="Answers.")] = 20,
+    within: Annotated[Wanted, typer.Option("--in", help="Search only what was seen so.")] = Wanted.any,
+    camera: Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")] = None,
+    collection: Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")] = None,
+    after: Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or earlier.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write (.png).")] = Path("search.png"),
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the answers as JSON too; - prints them.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Which gallery of a server.")] = "gallery",
+    token: Annotated[str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a server, or user:password.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Search a gallery for the person in some frames, or in a video, and draw the answers.
+
+    Example: dinogrl search people.gallery runs/dinogrl/model.safetensors --image-folder query --modality infrared
+    """
+    from dinogrl.checkpoints import write_atomically
+    from dinogrl.embedding.embedder import Embedder
+    from dinogrl.gallery import Filters, Gallery
+    from dinogrl.gallery.strips import draw_sheet, strip_image
+    from dinogrl.records import Modality
+
+    if (image_folder is None) == (video is None):
+        raise DataError("say what to search for: either --image-folder DIR or --video FILE")
+    with ExitStack() as open_until_done:
+        embedder = Embedder.load(checkpoint, device)
+        gallery = open_until_done.enter_context(Gallery(address, embedder, name=name, token=token))
+        if video is not None:
+            folder = open_until_done.enter_context(tempfile.TemporaryDirectory())
+            frames, seen = _from_video(video, Path(folder), track, device)
+        else:
+            assert image_folder is not None
+            frames, seen = _from_folder(image_folder)
+        if modality is not QueryModality.auto:
+            seen = Modality[modality.name.upper()]
+        else:
+            note(f"the query counts as {seen.name.lower()} (--modality says otherwise)")
+        wanted = () if within is Wanted.any else (Modality[within.name.upper()],)
+        filters = Filters(tuple(camera or ()), wanted, tuple(collection or ()), after, before)
+        hits = gallery.search_frames(frames, seen, top=top, filters=filters)
+        title = f"{(image_folder or video or Path()).name}, {seen.name.lower()}"
+        pictures = [strip_image(gallery.strip(hit.id), hit.frames) for hit in hits]
+        write_atomically(out, draw_sheet(strip_image(None, frames), title, hits, pictures))
+    content = jsonlib.dumps({"query": title, "model": embedder.fingerprint, "hits": [hit.as_dict() for hit in hits]}, indent=1)
+    if json == "-":
+        sys.stdout.write(content + "\n")
+        return
+    if json is not None:
+        write_atomically(Path(json), content.encode())
+    say(_table(hits) if hits else "nothing in the gallery meets the conditions")
+    say(f"[green]{escape(str(out))}[/green]: the query above what was found")
+
+
+def _from_folder(folder: Path) -> tuple[list[Path], Modality]:
+    """Frames in order, and how they were seen."""
+    from dinogrl.data.datasets.directories import IMAGE_SUFFIXES, images_in
+    from dinogrl.data.natural_order import natural_sorted
+    from dinogrl.data.sightings import read_sighting
+
+    if not folder.is_dir():
+        raise DataError(f"no folder at {folder}; --image-folder takes a folder of frames of one person")
+    names = natural_sorted(images_in(folder))
+    if not names:
+        raise DataError(f"no image in {folder}; frames are {', '.join(sorted(IMAGE_SUFFIXES))} files")
+    frames = [folder / name for name in names]
+    sighting = read_sighting(folder)
+    return frames, _told_by_colour(frames) if sighting is None else sighting.modality
+
+
+def _told_by_colour(frames: Sequence[Path]) -> Modality:
+    import numpy as np
+
+    from dinogrl.data.frames import read_frame
+    from dinogrl.footage.modality import COLOURED, GREY, colourfulness
+    from dinogrl.records import Modality
+
+    chosen = [frames[i] for i in np.linspace(0, len(frames), min(9, len(frames)), endpoint=False).astype(int)]
+    median = float(np.median([colourfulness(read_frame(path)) for path in chosen]))
+    return Modality.INFRARED if median < (GREY + COLOURED) / 2 else Modality.VISIBLE
+
+
+def _from_video(video: Path, folder: Path, track: int | None, device: str) -> tuple[list[Path], Modality]:
+    """Frames of one of the tracklets of a video, cut into ``folder``, and how they were seen."""
+    from dinogrl.footage import cut_tracklets
+
+    with progress() as tell:
+        found = cut_tracklets(
+            video,
+            folder,
+            device=device,
+            on_progress=lambda at: tell("find people", at.frame, at.frames or at.frame, f"frames, {at.tracklets} tracklets"),
+        )
+    if not found:
+        raise DataError(f"nobody was found in {video}; give the frames of the person by --image-folder")
+    if track is not None and not 1 <= track <= len(found):
+        raise DataError(f"{video} has tracklets 1 to {len(found)}, asked for {track}")
+    chosen = found[track - 1] if track is not None else max(found, key=lambda tracklet: tracklet.frames)
+    if track is None and len(found) > 1:
+        note(f"{len(found)} tracklets in {video.name}; taking number {found.index(chosen) + 1}, the longest (--track chooses)")
+    return _from_folder(chosen.folder)[0], chosen.modality
+
+
+def _table(hits: Sequence[Hit]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right")
+    for heading in ("camera", "modality", "seen (UTC)"):
+        table.add_column(heading)
+    table.add_column("distance", justify="right")
+    table.add_column("same person", justify="right")
+    table.add_column("tracklet", overflow="fold")
+    for rank, hit in enumerate(hits, 1):
+        when = "" if hit.start is None else f"{hit.start:%Y-%m-%d %H:%M:%S}"
+        chance = "" if hit.probability is None else f"{hit.probability:.0%}"
+        table.add_row(str(rank), escape(hit.camera), hit.modality.name.lower(), when, f"{hit.distance:.3f}", chance, escape(hit.id))
+    return table

@@ -1,0 +1,88 @@
+"""Small pictures of tracklets: a few frames side by side, and a sheet of a query above what was found."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinogrl.data.frames import Image, decode, encode_jpeg, read_frame, resize
+from dinogrl.errors import DataError
+from dinogrl.gallery.entries import Hit
+
+if TYPE_CHECKING:
+    from dinogrl.embedding.embedder import Frame
+
+FRAMES, HEIGHT, WIDTH = 6, 96, 48
+"""Of a strip: frames, and the pixels of each."""
+_QUALITY = 78
+_INK, _FAINT = "#1c2330", "#6b7483"
+
+
+def make_strip(frames: Sequence[Frame]) -> bytes | None:
+    """JPEG of up to six frames, evenly over the tracklet, side by side; None where no frame can be read."""
+    chosen = [frames[i] for i in np.linspace(0, len(frames), min(FRAMES, len(frames)), endpoint=False).astype(int)]
+    pictures = [picture for frame in chosen if (picture := _small(frame)) is not None]
+    return encode_jpeg(np.concatenate(pictures, axis=1), _QUALITY) if pictures else None
+
+
+def _small(frame: Frame) -> Image | None:
+    """A frame at the size of a strip; None where its file is gone or broken, for a picture must not stop a search."""
+    try:
+        return read_frame(frame, (HEIGHT, WIDTH)) if isinstance(frame, (str, Path)) else resize(frame, (HEIGHT, WIDTH))
+    except DataError:
+        return None
+
+
+def strip_image(strip: bytes | None, frames: Sequence[Frame]) -> Image:
+    """(96,288,3) a strip as kept, or made of the frames; grey where there is neither."""
+    blank = np.full((HEIGHT, FRAMES * WIDTH, 3), 208, np.uint8)
+    content = strip or (make_strip(frames) if len(frames) else None)
+    if content is not None:
+        picture = decode(content)[:HEIGHT, : FRAMES * WIDTH]
+        blank[: picture.shape[0], : picture.shape[1]] = picture
+    return blank
+
+
+def draw_sheet(query: Image, title: str, hits: Sequence[Hit], strips: Sequence[Image]) -> bytes:
+    """PNG: the query's strip above the strips of the hits, each with camera, time, distance and probability."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [query, *strips]
+    gap, margin, text = 10, 16, 470
+    height, width = margin + sum(len(row) + gap for row in rows) + gap, 2 * margin + FRAMES * WIDTH + text
+    dots = 100
+    figure = Figure(figsize=(width / dots, height / dots), dpi=dots, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    top = margin
+    for row, picture in enumerate(rows):
+        axes.imshow(picture, extent=(margin, margin + picture.shape[1], top + picture.shape[0], top), aspect="auto")
+        first, second = (title, "query") if row == 0 else _labels(row, hits[row - 1])
+        left = margin + FRAMES * WIDTH + 14
+        for text_top, line, colour, size in ((top + 30, first, _INK, 11), (top + 60, second, _FAINT, 9)):
+            axes.text(left, text_top, _shortened(line), color=colour, fontsize=size, va="center", parse_math=False)
+        top += len(picture) + gap
+        if row == 0:
+            axes.plot([margin, width - margin], [top, top], color=_FAINT, linewidth=0.8)
+            top += gap
+    figure.set_canvas(FigureCanvasAgg(figure))
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dots, metadata={"Software": "dinogrl"})
+    return content.getvalue()
+
+
+def _labels(rank: int, hit: Hit) -> tuple[str, str]:
+    chance = "" if hit.probability is None else f"   same person {hit.probability:.0%}"
+    when = "" if hit.start is None else f"   {hit.start:%Y-%m-%d %H:%M:%S %Z}"
+    return f"{rank}.  {hit.camera}, {hit.modality.name.lower()}{when}", f"distance {hit.distance:.3f}{chance}   {hit.id}"
+
+
+def _shortened(line: str, most: int = 78) -> str:
+    return line if len(line) <= most else f"{line[: most - 1]}…"
