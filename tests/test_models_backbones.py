@@ -251,3 +251,28 @@ def test_attention_lets_gradients_through_where_they_are_wanted() -> None:
     leaf = torch.randn(3, 1, 2, 5, 4, dtype=torch.bfloat16).requires_grad_()
     cached_attention(torch.nn.Identity(), *leaf.unbind(0), None)[0].float().square().sum().backward()
     assert leaf.grad is not None and all(part.abs().sum() > 0 for part in leaf.grad)
+
+
+def test_recomputed_blocks_give_the_same_gradients_and_count_the_batch_once() -> None:
+    torch.manual_seed(2)
+    kept, again = (Layers(4, (2, 1, 1, 1), non_local=(0, 1, 0, 0)).double().train() for _ in range(2))
+    again.load_state_dict(kept.state_dict())
+    again.recompute = True
+    frames = torch.randn(3, 4, 8, 8, dtype=torch.float64)
+    seen = []
+    for layers in (kept, again):
+        x = frames.clone().requires_grad_()
+        y = layers(x)
+        y.square().mean().backward()
+        assert x.grad is not None
+        seen.append(
+            {
+                "y": y.detach(),
+                "x": x.grad,
+                **{name: p.grad for name, p in layers.named_parameters()},
+                **dict(layers.named_buffers()),
+            }
+        )
+    for name, value in seen[0].items():
+        torch.testing.assert_close(seen[1][name], value, rtol=1e-12, atol=1e-14, msg=name)
+    assert int(again.get_buffer("layer1.0.bn1.num_batches_tracked")) == 1

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from dinogrl.errors import DataError, TrainingError
+from dinogrl.models.backbones.resnet import Layers
 from dinogrl.recipes.schema import Training
 from dinogrl.records import Modality, Tracklet
 from dinogrl.training.holdout import split_identities
 from dinogrl.training.journal import Journal, Step
+from dinogrl.training.run import _tune
 from dinogrl.training.schedules import learning_rate
+from tiny_models import tiny_model
 
 
 def test_paper_schedule() -> None:
@@ -99,3 +102,14 @@ def test_nobody_is_held_out_for_the_last_epoch() -> None:
 def test_too_few_identities_to_hold_out() -> None:
     with pytest.raises(DataError, match="selection=last"):
         split_identities(tracklets(3), [], 0.5, seed=1)
+
+
+def test_recipe_says_how_the_resnets_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Layers] = []
+    monkeypatch.setattr(Layers, "compile", lambda layers: compiled.append(layers))
+    network = tiny_model("dinogrl")
+    _tune(network, Training(recompute=True))
+    resnets = [part for part in network.modules() if isinstance(part, Layers)]
+    assert len(resnets) == 2 and all(layers.recompute for layers in resnets) and not compiled
+    _tune(network, Training(compile=True))
+    assert compiled == resnets and not any(layers.recompute for layers in resnets)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.backbones.recompute import recomputed
+
 EXPANSION = 4
 
 
@@ -103,8 +105,11 @@ class Layers(nn.Module):
     """``layer1`` to ``layer4`` of a ResNet; strides 1, 2, 2, 1. (N,width,h,w) -> (N,32*width,h/4,w/4)
     ``in_channels``: of the input, when not ``width``.
 
-    ``non_local[i]``: how many of layer i+1's last blocks are followed by a non-local block.
+    ``non_local[i]``: how many of layer i+1's last blocks are followed by a non-local block. With ``recompute`` set, training keeps
+    the blocks' results only (:mod:`dinogrl.models.backbones.recompute`).
     """
+
+    recompute = False
 
     def __init__(
         self, width: int, depths: Sequence[int], non_local: Sequence[int] = (0, 0, 0, 0), in_channels: int | None = None
@@ -127,7 +132,7 @@ class Layers(nn.Module):
             assert isinstance(blocks, nn.Sequential) and isinstance(attention, nn.ModuleList)
             first = len(blocks) - len(attention)
             for j, block in enumerate(blocks):
-                x = block(x)
+                x = recomputed(block, x) if self.recompute and self.training else block(x)
                 if j >= first:
                     x = attention[j - first](x)
         return x
