@@ -110,7 +110,7 @@ def check(
     for problem in report.problems:
         say(f"[{COLOURS[problem.severity]}]{problem.severity}[/]: {escape(str(problem))}")
     tally = report.tally()
-    verdict = "usable" if report.usable else _unusable(report)
+    verdict = ("usable to embed and search" if report.search_only else "usable") if report.usable else _unusable(report)
     colour = "green" if report.usable else "red"
     say(f"[{colour}]{verdict}[/]: " + ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in tally.items()))
     if not report.usable:

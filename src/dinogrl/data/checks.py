@@ -12,6 +12,7 @@ from dinogrl.data.datasets import DATASETS, read_dataset
 from dinogrl.data.datasets.layout import Choices, Counts
 from dinogrl.data.frames import fault
 from dinogrl.data.problems import Problems
+from dinogrl.data.sightings import UNKNOWN
 from dinogrl.errors import DataError
 from dinogrl.records import Dataset, Modality, Tracklet
 from dinogrl.runtime import threads
@@ -24,7 +25,7 @@ class CheckReport:
     ``splits``: ``"train visible"``, ``"query infrared"`` ... -> identities, tracklets, images that would be used. ``published`` is
     one sentence that compares them with the authors' counts, empty where there are none. ``left_out``: what the reader dropped on
     purpose. ``training`` and ``evaluation``: could they run, with unreadable frames stopping them? ``simulated``: a simulation
-    wrote it.
+    wrote it. ``search_only``: nobody in it has a name yet (:data:`dinogrl.data.sightings.UNKNOWN`), but all frames are whole.
     """
 
     root: Path
@@ -38,11 +39,12 @@ class CheckReport:
     frames_checked: int = 0
     full: bool = False
     simulated: bool = False
+    search_only: bool = False
 
     @property
     def usable(self) -> bool:
-        """Could both training and evaluation run?"""
-        return self.training and self.evaluation
+        """Could both training and evaluation run? Where nobody has a name they cannot; there it is enough to embed and search."""
+        return self.search_only or (self.training and self.evaluation)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -83,9 +85,11 @@ def check_dataset(
         problems.error(root, str(error))
         return CheckReport(root, "unknown" if layout == "auto" else layout, {}, problems, training=False, evaluation=False)
     index_errors = problems.errors()
-    training = _check_training(dataset, problems)
-    evaluation = _check_evaluation(dataset, problems)
-    _check_shared_identities(dataset, problems)
+    nameless = _nobody_has_a_name(dataset, problems)
+    training = not nameless and _check_training(dataset, problems)
+    evaluation = not nameless and _check_evaluation(dataset, problems)
+    if not nameless:
+        _check_shared_identities(dataset, problems)
     _check_repeated_frames(dataset, problems)
     counts = _count(dataset)
     published = _compare(counts, DATASETS[dataset.name].published, dataset.simulated, problems)
@@ -102,6 +106,7 @@ def check_dataset(
         frames_checked=checked,
         full=full,
         simulated=dataset.simulated,
+        search_only=nameless and not index_errors and not broken,
     )
 
 
@@ -144,6 +149,17 @@ def _compare(counts: dict[str, Counts], published: dict[str, Counts], simulated:
     sentence = "published counts: differ: " + ", ".join(differences)
     problems.warning("dataset", sentence)
     return sentence
+
+
+def _nobody_has_a_name(dataset: Dataset, problems: Problems) -> bool:
+    """Is this footage as it was cut, each track under a name that says that it is unknown?"""
+    nameless = bool(dataset.identity_names) and all(name.startswith(UNKNOWN) for name in dataset.identity_names.values())
+    if nameless:
+        tracks = len(dataset.identity_names)
+        problems.note(
+            "identities", f"{tracks} tracks and no names: fit to embed and search; to train or evaluate, name their folders"
+        )
+    return nameless
 
 
 def _check_training(dataset: Dataset, problems: Problems) -> bool:
