@@ -72,13 +72,6 @@ def _lay_out_like_parameters(optimiser: Optimizer) -> None:
 
 # Fields that say how and how long a run goes, not what it learns from.
 _FREE = {f"training.{name}" for name in ("device", "epochs", "checkpoint_minutes", "compile", "recompute")} | {"data.workers"}
-    "training.device",
-    "training.epochs",
-    "training.checkpoint_minutes",
-    "training.compile",
-    "training.recompute",
-    "data.workers",
-}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
