@@ -149,6 +149,18 @@ def test_folder_without_split_and_a_person_on_both_sides(tmp_path: Path) -> None
     assert texts(check_dataset(root), "warning") == ["identity person8: is in both the training and the test tracklets"]
 
 
+def test_folders_that_hold_no_tracklet_are_named(tmp_path: Path) -> None:
+    root = tiny_datasets.folder(tmp_path, people=2)
+    (root / "train/person8/roof").mkdir()
+    (root / "train/person8/gate/thermal/walk1").mkdir(parents=True)
+    (root / "train/person8/gate/visible/walk2").mkdir()
+    assert texts(check_dataset(root), "warning") == [
+        f"{root}/train/person8/gate/thermal: is called neither visible nor rgb nor infrared nor ir; left out",
+        f"{root}/train/person8/gate/visible/walk2: no image in this tracklet's folder",
+        f"{root}/train/person8/roof: no folder visible or infrared in this camera's folder",
+    ]
+
+
 def test_one_modality_cannot_train_or_be_evaluated(tmp_path: Path) -> None:
     root = tiny_datasets.folder(tmp_path, people=2)
     for path in list(root.rglob("infrared")):

@@ -32,11 +32,15 @@ def test_simulate_check_train_evaluate_embed(layout: str, tmp_path: Path) -> Non
     report = check_dataset(world)
     assert report.usable and report.layout == layout
     length = 1 if layout in IMAGES else 2
-    model = train(load_recipe("demo_dinogrl", [*TINY, "data.layout=auto", f"data.frames={length}"]), world, tmp_path / "run")
+    if layout in IMAGES:
+        recipe = load_recipe("dinogrl_image", [override for override in TINY if override != "data.frames=2"])
+    else:
+        recipe = load_recipe("demo_dinogrl", [*TINY, "data.layout=auto"])
+    model = train(recipe, world, tmp_path / "run")
     evaluate_checkpoint(model, world)
     metrics = read_metrics(tmp_path / "run" / "metrics.json")
     assert metrics.dataset == f"simulated ({layout} layout)", "drawn people do not present themselves as the real dataset"
-    assert metrics.protocol == PROTOCOLS[layout] and metrics.model == "dinogrl" and metrics.frames_per_clip == length
+    assert metrics.protocol == PROTOCOLS[layout] and metrics.model == recipe.name and metrics.frames_per_clip == length
     assert list(metrics.directions) == [direction.name for direction in PROTOCOL_ENTRIES[metrics.protocol].directions]
     assert all(direction.queries > 0 for direction in metrics.directions.values())
 

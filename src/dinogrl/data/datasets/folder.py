@@ -40,7 +40,12 @@ class Found:
 
 def recognises(root: Path) -> bool:
     """Is there one tracklet folder with the name of a modality above it?"""
-    return any(True for base in _bases(root).values() for _ in _modality_folders(base))
+    return any(
+        entry.name.lower() in MODALITY_FOLDERS
+        for base in _bases(root).values()
+        for _, camera in _camera_folders(base)
+        for entry in folders_in(camera.path)
+    )
 
 
 def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
@@ -83,24 +88,29 @@ def _bases(root: Path) -> dict[str, Path]:
     return levels or {".": root}
 
 
-def _modality_folders(base: Path) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+def _camera_folders(base: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     for identity in folders_in(base):
         for camera in folders_in(identity.path):
-            for modality in folders_in(camera.path):
-                if modality.name.lower() in MODALITY_FOLDERS:
-                    yield identity.name, camera.name, modality
+            yield identity.name, camera
 
 
 def _scan(base: Path, problems: Problems) -> Iterator[Found]:
-    for identity, camera, modality in _modality_folders(base):
-        for folder in folders_in(modality.path):
-            label = f"{identity}/{camera}/{modality.name}/{folder.name}"
-            names = images_in(folder.path)
-            if not names:
-                problems.warning(folder.path, "no image in this tracklet's folder")
+    for identity, camera in _camera_folders(base):
+        inside = folders_in(camera.path)
+        if not inside:
+            problems.warning(camera.path, "no folder visible or infrared in this camera's folder")
+        for modality in inside:
+            if modality.name.lower() not in MODALITY_FOLDERS:
+                problems.warning(modality.path, f"is called neither {' nor '.join(MODALITY_FOLDERS)}; left out")
                 continue
-            frames = tuple([f"{label}/{name}" for name in natural_sorted(names)])
-            yield Found(identity, camera, MODALITY_FOLDERS[modality.name.lower()], label, frames)
+            for folder in folders_in(modality.path):
+                label = f"{identity}/{camera.name}/{modality.name}/{folder.name}"
+                names = images_in(folder.path)
+                if not names:
+                    problems.warning(folder.path, "no image in this tracklet's folder")
+                    continue
+                frames = tuple([f"{label}/{name}" for name in natural_sorted(names)])
+                yield Found(identity, camera.name, MODALITY_FOLDERS[modality.name.lower()], label, frames)
 
 
 LAYOUT = Layout(

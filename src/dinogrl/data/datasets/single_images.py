@@ -76,19 +76,23 @@ def read_images(path: Path, problems: Problems) -> list[ListedImage]:
 
 
 def report_contradictions(rows: Iterable[ListedImage], problems: Problems) -> None:
-    """Within one split, a label is one person and a person one label, in both modalities."""
+    """Within one split, a label is one person and a person one label, in both modalities; where not, the folder decides."""
     pairs: dict[tuple[str, int], ListedImage] = {}
     for row in rows:
         pairs.setdefault((row.person, row.label), row)
+    found: list[tuple[str, str]] = []
     person_of: dict[int, ListedImage] = {}
     label_of: dict[str, ListedImage] = {}
     for row in pairs.values():
         first = person_of.setdefault(row.label, row)
         if first.person != row.person:
-            problems.error(row.place, f"label {row.label} is {quoted(row.person)} here and {quoted(first.person)} in {first.place}")
+            found.append((row.place, f"label {row.label} is {quoted(row.person)} here and {quoted(first.person)} in {first.place}"))
         first = label_of.setdefault(row.person, row)
         if first.label != row.label:
-            problems.error(row.place, f"{quoted(row.person)} has label {row.label} here and {first.label} in {first.place}")
+            found.append((row.place, f"{quoted(row.person)} has label {row.label} here and {first.label} in {first.place}"))
+    if found:
+        place, message = found[0]
+        problems.warning(place, f"{message}; the folder decides" + (f" ({len(found) - 1} more such lines)" if found[1:] else ""))
 
 
 def scan(root: Path, folders: Iterable[CameraFolder], identities: Collection[int], problems: Problems) -> list[Tracklet]:
