@@ -34,6 +34,10 @@ class GalleryError(DinogrlError):
     """A gallery cannot be opened, is in use, is of another model, or will not take what was given."""
 
 
+class ExportError(DinogrlError):
+    """A model cannot be written in the wanted form, or what was written does not give the model's embeddings."""
+
+
 class UnknownNameError(DinogrlError):
     """A name that no catalog holds."""
 

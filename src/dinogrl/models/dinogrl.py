@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,11 @@ class DinoGRL(nn.Module):
 
     Parts of a stream: the stripes in the order of ``stripes`` (the first is the global part), then, with an enhancement, one
     enhanced global part for each granularity. Gait parts stand before appearance parts; ``gait`` None is the baseline.
-    ``supervised`` and ``embedded`` are positions among all parts.
+    ``supervised`` and ``embedded`` are positions among all parts. ``pool`` makes stripes of maps; replace it by another form of
+    :func:`horizontal_stripes`.
     """
+
+    pool: Callable[[Tensor, Sequence[int]], Tensor]
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class DinoGRL(nn.Module):
         self.gait_neck = gait_head.neck if gait_head else None
         self.enhancement = enhancement
         self.stripes = tuple(stripes)
+        self.pool = horizontal_stripes
         self.supervised: Tensor
         self.embedded: Tensor
         self.register_buffer("supervised", torch.tensor(supervised), persistent=False)
@@ -68,13 +72,13 @@ class DinoGRL(nn.Module):
         assert frames.ndim == 5 and frames.shape[2] == 3, f"frames must be (B,T,3,H,W), got {tuple(frames.shape)}"
         assert modality.shape == frames.shape[:1], f"modality must be ({len(frames)},), got {tuple(modality.shape)}"
         seen = self.appearance(frames, self.appearance.route(modality))
-        appearance: Tensor = full(self.appearance_parts(horizontal_stripes(seen, self.stripes)))
+        appearance: Tensor = full(self.appearance_parts(self.pool(seen, self.stripes)))
         if self.gait is None:
             logits = self.appearance_neck(appearance) if self.training else None
             return ModelOutput(appearance, 0, logits, None, self.supervised, self.embedded)
         assert self.gait_parts is not None and self.gait_neck is not None
         walked, maps = self.gait(frames)
-        gait: Tensor = full(self.gait_parts(horizontal_stripes(walked, self.stripes)))
+        gait: Tensor = full(self.gait_parts(self.pool(walked, self.stripes)))
         if self.enhancement is not None:
             gait_enhanced, appearance_enhanced = self.enhancement(gait, appearance)
             gait = torch.cat([gait, gait_enhanced], dim=1)
