@@ -59,6 +59,13 @@ def test_each_projection_keeps_people_together_and_is_the_same_again(name: str, 
         assert not np.allclose(flat.points, flatten(made, "cosine", name).points), "it is the ranked distance that is drawn"
 
 
+def test_many_tracklets_of_one_person_are_thinned() -> None:
+    made = outcome(each=70, count=2)
+    flat = flatten(made, "mean_part", "pca")
+    counts = [((flat.identities == i) & (flat.modalities == m)).sum() for i in range(2) for m in range(2)]
+    assert counts == [50, 50, 50, 50]
+
+
 def test_auto_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     made = outcome()
     assert flatten(made, "mean_part", "auto").method == "t-SNE"

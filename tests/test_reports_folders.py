@@ -181,6 +181,10 @@ def test_bad_folders_are_one_clear_line(run: Path, tmp_path: Path) -> None:
         page_of(tmp_path)
     with pytest.raises(DataError, match="no run folder"):
         page_of(tmp_path, tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"is no run, but holds 1; give .*dinogrl"):
+        page_of(tmp_path, run.parent)
+    with pytest.raises(DataError, match="is a folder; give the name of the file"):
+        write_page(tmp_path, [run])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"metrics\.json"):
         page_of(tmp_path, tmp_path / "empty")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinogrl.errors import UnknownNameError
+from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.reports import figures, pictures
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
@@ -147,6 +147,9 @@ def test_an_unknown_picture_format_is_named(folders: list[Path], tmp_path: Path)
     with pytest.raises(UnknownNameError, match="png"):
         write_figures(tmp_path / "figures", folders, "pgn")
     assert not (tmp_path / "figures").exists()
+    (tmp_path / "figures").write_text("a file")
+    with pytest.raises(DataError, match="give the name of a folder"):
+        write_figures(tmp_path / "figures", folders, "png")
 
 
 def test_colours_of_maps() -> None:

@@ -14,6 +14,7 @@ from dinogrl.errors import DataError
 from dinogrl.evaluation.evaluate import Outcome
 
 PEOPLE = 10
+EACH = 50  # tracklets of one person in one modality
 FEWEST = 8  # tracklets; of fewer, neighbours say nothing
 
 
@@ -76,7 +77,8 @@ MEANING = {
 
 
 def flatten(outcome: Outcome, distance: str, projection: str = "auto", seed: int = 0) -> Flat:
-    """Lay the tracklets of the :data:`PEOPLE` people with the most of them into the plane, both modalities in one map.
+    """Lay the tracklets of the :data:`PEOPLE` people with the most of them into the plane, both modalities in one map; of more than
+    :data:`EACH` of one person in one modality as many, spread evenly over them.
 
     ``projection``: an entry of :data:`CHOICES`; ``auto`` is t-SNE where scikit-learn is installed. Principal components take the
     place of what cannot be done: too few tracklets, or with ``auto`` a missing package. The same seed gives the same map.
@@ -86,7 +88,7 @@ def flatten(outcome: Outcome, distance: str, projection: str = "auto", seed: int
     everyone = np.concatenate([outcome.query.identities, outcome.gallery.identities])
     ids, counts = np.unique(everyone, return_counts=True)
     shown = ids[np.argsort(-counts, kind="stable")[:PEOPLE]]
-    sides = [side.take(np.isin(side.identities, shown)) for side in (outcome.query, outcome.gallery)]
+    sides = [side.take(_some_of(shown, side.identities)) for side in (outcome.query, outcome.gallery)]
     parts = np.concatenate([side.parts for side in sides])
     identities, modalities = (np.concatenate([getattr(side, name) for side in sides]) for name in ("identities", "modalities"))
     rows = parts.reshape(len(parts), -1).astype(np.float64)
@@ -105,6 +107,12 @@ def flatten(outcome: Outcome, distance: str, projection: str = "auto", seed: int
         points = PROJECTIONS[wanted](rows, distances, seed)
     seeded = "" if wanted == "pca" else f", seed {seed}"
     return Flat(points, identities, modalities, TITLES[wanted], f"{TITLES[wanted]}{seeded}{why}; {MEANING[wanted]}")
+
+
+def _some_of(people: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    """Rows of these people, in ascending order, at most EACH of each."""
+    rows = [np.flatnonzero(identities == person) for person in people]
+    return np.sort(np.concatenate([r[np.linspace(0, len(r), min(EACH, len(r)), endpoint=False).astype(int)] for r in rows]))
 
 
 def _missing(name: str, package: str) -> DataError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import textwrap
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def loss_curve(label: str, curves: Sequence[Curve], noisy: bool = True) -> Figur
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("step")
     axes.set_ylabel(label)
-    _legend(axes, len(curves))
+    _legend(axes)
     return figure
 
 
@@ -102,7 +101,7 @@ def cmc_curves(curves: Sequence[Curve]) -> Figure:
     axes.set_ylim(0, 103)
     axes.set_xlim(0.5, None)
     axes.set_xticks([1, 5, 10, 15, 20])
-    _legend(axes, len(curves), loc="lower right")
+    _legend(axes)
     return figure
 
 
@@ -207,10 +206,16 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _legend(axes: matplotlib.axes.Axes, runs: int, loc: str = "best") -> None:
-    if runs > 1:
-        handles, names = axes.get_legend_handles_labels()
-        axes.legend(handles, [textwrap.fill(name, 30) for name in names], loc=loc, fontsize=9, frameon=False)
+def _legend(axes: matplotlib.axes.Axes) -> None:
+    """Names of the lines above the chart, where they hide nothing, and room for them; a line alone needs none."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) < 2:
+        return
+    columns = 1 if max(map(len, names)) > 20 else min(3, len(names))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.set_figheight(SIZE[1] + 0.18 * -(-len(names) // columns))
+    figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize=9, frameon=False, handlelength=1.2)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ def write_page(out: Path, runs: Sequence[Path], title: str = "Runs of dinogrl", 
     """
     if not runs:
         raise DataError("a report needs at least one run folder")
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; give the name of the file to write, as {out / 'report.html'}")
     write_atomically(out, page(read_runs(runs), title, projection).encode())
     return out
 

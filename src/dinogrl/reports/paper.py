@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from dinogrl.catalog import Catalog
 from dinogrl.data.frames import Image
+from dinogrl.errors import DataError
 from dinogrl.records import Embeddings, Modality
 from dinogrl.reports import figures
 from dinogrl.reports.chart_sections import found_curves, logged_curves
@@ -43,6 +44,8 @@ def write_figures(folder: Path, runs: Sequence[Path], picture_format: str = "png
     cannot be read, :class:`UnknownNameError` for an unknown format or projection.
     """
     ending, _ = FORMATS[picture_format], CHOICES[projection]
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; give the name of a folder for the pictures")
     written = []
     for name, figure in paper_figures(read_runs(runs), projection):
         written.append(folder / f"{name}{ending}")

@@ -82,7 +82,7 @@ def _gain(runs: Sequence[Run], direction: str) -> str:
 def _bar(run: Run, rate: float) -> str:
     percent = 100 * rate
     return (
-        f'<div class="bar"><span class="name" title="{text(run.name)}">{text(run.name)}</span><span class="track"><span'
+        f'<div class="bar"><span class="name">{text(run.name)}</span><span class="track"><span'
         f' class="fill {run_class(run)}" style="width:{percent:.2f}%"></span></span>'
         f'<span class="value">{percent:.1f}<small> %</small></span></div>'
     )
@@ -149,9 +149,10 @@ def _chance(run: Run, direction: str) -> float | None:
 def camera_tables(runs: Sequence[Run]) -> str:
     """Rank-1 from each camera to each other one, shaded: of the last run, and folded out of the others."""
     shown = [(run, tables) for run in runs if (tables := _camera_tables(run))]
-    return "".join(
-        tables if i == len(shown) - 1 else fold_out(f"The same of {run.name}", tables) for i, (run, tables) in enumerate(shown)
-    )
+    if not shown:
+        return ""
+    *others, (_, last) = shown
+    return last + "".join(fold_out(f"The same of {run.name}", tables) for run, tables in others)
 
 
 def _camera_tables(run: Run) -> str:
