@@ -18,7 +18,7 @@ from dinogrl.evaluation.results import Metrics
 PUBLISHED = Path(__file__).with_name("published.csv")
 HEAD = ("Method", "Venue", "T", "Protocol", "I→V R1", "I→V mAP", "V→I R1", "V→I mAP")
 RATES = slice(4, 8)  # columns that are compared
-PEOPLE = {"hitsz-vcm": 427, "buptcampus": 1076}  # identities of the published test sets
+PEOPLE = {"hitsz-vcm": 427, "buptcampus": 1076, "sysu-mm01": 96, "regdb": 206, "llcm": 351}  # identities of the published test sets
 
 _LATEX = str.maketrans(
     {
