@@ -58,6 +58,7 @@ class Entry:
     def as_row(self) -> dict[str, Any]:
         """Plain values as the database holds them; times in milliseconds since 1970."""
         return {
+            "key": key_of(self.id),
             "id": self.id,
             "camera": self.camera,
             "modality": int(self.modality),
@@ -161,6 +162,11 @@ class Info:
         """For JSON."""
         times = {name: None if (value := getattr(self, name)) is None else value.isoformat() for name in ("first", "last")}
         return {**asdict(self), **times}
+
+
+def key_of(id: str) -> str:
+    """32 hex digits that stand for an id: pymilvus writes keys into expressions of its own without escaping them."""
+    return hashlib.sha256(id.encode()).hexdigest()[:32]
 
 
 def check_name(kind: str, name: str, longest: int) -> None:

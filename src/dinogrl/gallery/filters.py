@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dinogrl.gallery.entries import UNKNOWN_TIME, milliseconds
+from dinogrl.gallery.entries import UNKNOWN_TIME, key_of, milliseconds
 from dinogrl.records import Modality
 
 
@@ -44,7 +44,7 @@ class Filters:
             f"end_ms >= {milliseconds(self.after)} and end_ms != {UNKNOWN_TIME}" if self.after is not None else "",
             f"start_ms <= {milliseconds(self.before)} and start_ms != {UNKNOWN_TIME}" if self.before is not None else "",
             f"added_ms < {milliseconds(self.added_before)}" if self.added_before is not None else "",
-            f"not ({_one_of('id', self.exclude)})" if self.exclude else "",
+            f"not ({_one_of('key', [key_of(id) for id in self.exclude])})" if self.exclude else "",
         ]
         return " and ".join(f"({condition})" for condition in conditions if condition)
 

@@ -13,7 +13,6 @@ that nothing points to, and the next one uses them again. Slots of removed track
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from dinogrl.checkpoints import write_atomically
 from dinogrl.errors import GalleryError
 from dinogrl.gallery.backend import Batch, Form, Vectors
-from dinogrl.gallery.entries import Entry
+from dinogrl.gallery.entries import Entry, key_of
 from dinogrl.gallery.filters import Filters
 from dinogrl.gallery.lock import FolderLock
 from dinogrl.gallery.milvus import AT_ONCE, FACTS, MilvusTable
@@ -171,7 +170,7 @@ class FolderBackend:
             file.erase(np.array(sorted(slots), np.int64))
 
     def _strip(self, id: str) -> Path:
-        name = hashlib.sha256(id.encode()).hexdigest()[:32]
+        name = key_of(id)
         return self.folder / "strips" / name[:2] / f"{name}.jpg"
 
 

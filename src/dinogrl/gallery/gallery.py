@@ -198,7 +198,7 @@ class Gallery:
         proposed = self.backend.nearest(self._known_aids.projection(queries), max(candidates, top), filters)
         if not proposed:
             return []
-        found = self.backend.vectors(proposed)
+        found = self.backend.vectors(sorted(proposed))  # in one order: rounding then is the same wherever the gallery lies
         distances = np.asarray(DISTANCES[self._known.distance](queries, _folded(found.parts, self._known.form)))
         fused = fuse(distances)
         order = sorted(range(len(fused)), key=lambda row: (float(fused[row]), found.ids[row]))[:top]

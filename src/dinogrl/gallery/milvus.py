@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinogrl.errors import GalleryError
-from dinogrl.gallery.entries import LONGEST
+from dinogrl.gallery.entries import LONGEST, key_of
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -52,7 +52,9 @@ class MilvusTable:
             if not self._client.has_collection(self._documents):
                 return None
             self._client.load_collection(self._documents)
-            rows = self._client.query(self._documents, filter=f'key == "{key}"', output_fields=["piece", "content"], limit=PAGE)
+            rows = self._client.query(
+                self._documents, filter=f'document == "{key}"', output_fields=["piece", "content"], limit=PAGE
+            )
         if not rows:
             return None
         return b"".join(base64.b64decode(row["content"]) for row in sorted(rows, key=lambda row: int(row["piece"])))
@@ -63,13 +65,19 @@ class MilvusTable:
         with self._said():
             if not self._client.has_collection(self._documents):
                 schema = self._schema()
-                _text(schema, "id", 128, is_primary=True)
-                _text(schema, "key", 64)
+                _text(schema, "key", 128, is_primary=True)
+                _text(schema, "document", 64)
                 _integer(schema, "piece")
                 _text(schema, "content", TEXT)
                 self._create(self._documents, schema, 2, "FLAT")
             rows = [
-                {"id": f"{key}/{i}", "key": key, "piece": i, "content": base64.b64encode(piece).decode(), "vector": [0.0, 0.0]}
+                {
+                    "key": f"{key}/{i}",
+                    "document": key,
+                    "piece": i,
+                    "content": base64.b64encode(piece).decode(),
+                    "vector": [0.0, 0.0],
+                }
                 for i, piece in enumerate(pieces)
             ]
             self._client.upsert(self._documents, rows)
@@ -82,7 +90,8 @@ class MilvusTable:
             if self._client.has_collection(self.name):
                 return
             schema = self._schema()
-            _text(schema, "id", LONGEST["id"], is_primary=True)
+            _text(schema, "key", 32, is_primary=True)
+            _text(schema, "id", LONGEST["id"])
             _text(schema, "camera", LONGEST["camera"])
             _text(schema, "collection", LONGEST["collection"])
             for field in ("modality", "start_ms", "end_ms", "added_ms", "slot"):
@@ -111,7 +120,8 @@ class MilvusTable:
         found: dict[str, dict[str, Any]] = {}
         with self._said():
             for i in range(0, len(ids), AT_ONCE):
-                rows = self._client.get(self.name, ids=list(ids[i : i + AT_ONCE]), output_fields=list(fields))
+                keys = [key_of(id) for id in ids[i : i + AT_ONCE]]
+                rows = self._client.get(self.name, ids=keys, output_fields=["id", *fields])
                 found.update({row["id"]: row for row in rows})
         return found
 
@@ -129,7 +139,7 @@ class MilvusTable:
         """Remove tracklets; ids that are not there do no harm."""
         with self._said():
             for i in range(0, len(ids), PAGE):
-                self._client.delete(self.name, ids=list(ids[i : i + PAGE]))
+                self._client.delete(self.name, ids=[key_of(id) for id in ids[i : i + PAGE]])
 
     def nearest(self, vectors: NDArray[np.float32], count: int, expression: str = "") -> list[str]:
         """Ids of the ``count`` nearest tracklets to each of the vectors (Q,d), each once."""
