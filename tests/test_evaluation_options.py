@@ -11,6 +11,7 @@ import pytest
 from dinogrl.cli import main as cli
 from dinogrl.embedding.archive import load_embeddings
 from dinogrl.models.archive import save_model
+from dinogrl.reports.run_folder import read_run
 from tiny_datasets import hitsz_vcm
 from tiny_models import tiny_model, tiny_recipe
 
@@ -54,6 +55,10 @@ def test_temporal_reranking_embeds_both_halves(words: list[str], tmp_path: Path)
     assert cli.main([*words, "--rerank", "temporal", "--out", str(tmp_path)]) == 0
     options = json.loads((tmp_path / "metrics.json").read_text())["options"]
     assert options["rerank"] == "temporal_k_reciprocal" and options["rerank_halves"] == 0.1
+    run = read_run(tmp_path)
+    assert run.name.endswith(" + temporal re-ranking") and run.evaluation is not None
+    for name, scores in run.metrics.directions.items():
+        assert run.evaluation.directions[name].scores.mAP == pytest.approx(scores.mAP, abs=1e-9), "a report ranks as the result did"
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,12 @@ def test_colours_of_maps() -> None:
 def test_names_from_outside_cannot_become_markup(folders: list[Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    text = (folders[0] / "metrics.json").read_text().replace('"baseline"', '"<script>alert(1)</script>"')
-    (run / "metrics.json").write_text(text)
+    text = (folders[0] / "metrics.json").read_text().replace('"baseline"', '"../<script>alert(1)</script>"')
+    (run / "metrics.json").write_text(text.replace('"visible_to_infrared"', '"../../<script>"'))
     (run / "log.csv").write_bytes((folders[0] / "log.csv").read_bytes())
     (run / "recipe.yaml").write_text("name: </pre><script>\n")
     assert "<script" not in write_page(tmp_path / "report.html", [run, run], "</title><script>").read_text()
+    for side in ("query", "gallery"):
+        (run / f"{side}.safetensors").write_bytes((folders[0] / f"{side}.safetensors").read_bytes())
+    written = write_figures(tmp_path / "figures", [run], "svg", projection="pca")
+    assert all(path.parent == tmp_path / "figures" and not path.name.startswith(".") for path in written)

@@ -48,7 +48,7 @@ def write_figures(folder: Path, runs: Sequence[Path], picture_format: str = "png
         raise DataError(f"{folder} is a file; give the name of a folder for the pictures")
     written = []
     for name, figure in paper_figures(read_runs(runs), projection):
-        written.append(folder / f"{name}{ending}")
+        written.append(folder / f"{_plain(name)}{ending}")
         figures.save_figure(figure, written[-1])
     return written
 
@@ -65,20 +65,20 @@ def paper_figures(runs: Sequence[Run], projection: str = "auto") -> Iterator[tup
                 continue
             samples = outcome_of(run, name).distances
             if len(samples.positive) and len(samples.negative):
-                yield f"distances_{name}_{_plain(run.name)}", figures.distance_distributions(samples)
+                yield f"distances_{name}_{run.name}", figures.distance_distributions(samples)
         if shown := runs_in_strips(runs, name):
             yield f"strips_{name}", strips(shown, name)
     for run in runs:
         if run.evaluation is not None:
             flat = flatten(next(iter(run.evaluation.directions.values())), run.evaluation.distance, projection)
-            yield f"map_{_plain(run.name)}", figures.embedding_map(flat)
+            yield f"map_{run.name}", figures.embedding_map(flat)
         if run.silhouettes is not None and run.silhouettes.names:
-            yield f"silhouettes_{_plain(run.name)}", silhouette_grid(run.silhouettes)
+            yield f"silhouettes_{run.name}", silhouette_grid(run.silhouettes)
 
 
 def _plain(name: str) -> str:
-    """A run's name as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("_")
+    """A name that may come from outside, as a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_.")
 
 
 def strips(runs: Sequence[Run], direction: str, quantiles: Sequence[float] = (0.1, 0.4, 0.6, 0.9)) -> Figure:

@@ -18,8 +18,8 @@ DIRECTIONS = {
 
 
 def direction_title(name: str) -> tuple[str, str]:
-    """What a direction is called on the page, and in plain terms."""
-    return DIRECTIONS.get(name, (name.replace("_", " ").capitalize(), ""))
+    """What a direction is called on the page, and in plain terms; markup."""
+    return DIRECTIONS.get(name, (text(name.replace("_", " ").capitalize()), ""))
 
 
 def directions_of(runs: Sequence[Run]) -> list[str]:
