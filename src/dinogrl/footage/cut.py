@@ -240,14 +240,14 @@ def plain_stem(source: str | Path) -> str:
 
 
 def _tracklets_of(out: Path, key: str) -> list[CutTracklet]:
-    """What was cut from a video and still bears its name."""
+    """What was cut from a video and still bears its name, in the order of time."""
     found = []
-    for folder in sorted(out.glob(f"{UNKNOWN}*-{key}-*/*/*/*"), key=lambda path: natural_key(path.as_posix())):
-        sighting = None if folder.name.startswith(".") else read_sighting(folder)
-        if sighting is not None:
-            frames, times = len(sighting.frames), (sighting.start, sighting.end)
-            found.append(CutTracklet(folder, sighting.camera, sighting.modality, *times, sighting.started_at, frames))
-    return found
+    for folder in out.glob(f"{UNKNOWN}*-{key}-*/*/*/*"):
+        seen = None if folder.name.startswith(".") else read_sighting(folder)
+        if seen is not None:
+            times = (seen.start, seen.end, seen.started_at)
+            found.append(CutTracklet(folder, seen.camera, seen.modality, *times, len(seen.frames)))
+    return sorted(found, key=lambda tracklet: (tracklet.start, natural_key(tracklet.folder.as_posix())))
 
 
 def _remove_tracklets(out: Path, key: str) -> None:

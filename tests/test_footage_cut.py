@@ -1,0 +1,230 @@
+"""Footage to tracklets, end to end: films with known walkers, cut by the whole line, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from dinogrl.data.checks import check_dataset
+from dinogrl.data.datasets import open_dataset
+from dinogrl.data.frames import read_frame
+from dinogrl.data.sightings import read_sighting
+from dinogrl.errors import DataError, DinogrlError
+from dinogrl.footage import FootageSettings, cut_tracklets, cut_video
+from dinogrl.records import Modality
+from tiny_films import COLOURS, HEIGHT, RATE, TWO, Finder, Walker, draw, write_film
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 frames, 9 seconds, two walkers that pass each other."""
+    return write_film(tmp_path_factory.mktemp("films") / "street.mp4", 90, lambda frame: draw(TWO, frame))
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    """Every tracklet's file with its content."""
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("unknown-*/**/*") if path.is_file()}
+
+
+def test_two_walkers_are_cut_out_where_and_when_they_walk(film: Path, tmp_path: Path) -> None:
+    start = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
+    cut = cut_tracklets(film, tmp_path, detector=Finder(TWO), settings=FootageSettings(camera="gate", start=start, max_crowding=1))
+    assert {tracklet.folder.parents[2].name for tracklet in cut} == {
+        cut[0].folder.parents[2].name[:-4] + n for n in ("0001", "0002")
+    }
+    for tracklet in cut:
+        seen = read_sighting(tracklet.folder)
+        assert seen is not None and (seen.camera, seen.source) == ("gate", str(film)) and tracklet.frames == len(seen.frames)
+        assert seen.started_at == start + timedelta(seconds=seen.start) and seen.modality is Modality.VISIBLE
+        walker = TWO[seen.track - 1]
+        for frame in seen.frames:
+            assert frame.time == pytest.approx(frame.index / RATE, abs=1e-3)
+            assert frame.box == pytest.approx(walker.box(frame.index), abs=0.02)
+            crop = read_frame(tracklet.folder / frame.file)
+            assert crop.shape[0] == pytest.approx(2 * crop.shape[1], abs=2), "padded to 2:1, never stretched"
+            middle = crop[crop.shape[0] * 4 // 10, crop.shape[1] // 2].astype(int)
+            if abs(TWO[0].box(frame.index)[0] - TWO[1].left + 1.5 * (frame.index - 5)) > 30:  # not where they meet
+                assert np.abs(middle - COLOURS[walker.colour]).max() < 60, "the crop shows this walker"
+    indices = sorted(
+        frame.index for t in cut if t.folder.parents[2].name.endswith("0002") for frame in read_sighting(t.folder).frames
+    )
+    assert indices[0] <= 8 and indices[-1] == 69 and len(indices) == len(set(indices))
+
+
+def test_what_is_cut_is_a_dataset_that_the_others_can_read(film: Path, tmp_path: Path) -> None:
+    cut = cut_tracklets(film, tmp_path, detector=Finder(TWO))
+    report = check_dataset(tmp_path, full=True)
+    assert report.usable and report.search_only and not report.problems.errors()
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.gallery) == len(cut) and {len(t.frames) for t in dataset.gallery} == {t.frames for t in cut}
+    broken = cut[0].folder / "0001.jpg"
+    broken.write_bytes(broken.read_bytes()[:50])
+    assert not check_dataset(tmp_path).usable
+    for tracklet in cut:  # once somebody has a name, the usual demands hold
+        person = tracklet.folder.parents[2]
+        if person.exists():
+            person.rename(tmp_path / f"anna{person.name[-1]}")
+    assert not check_dataset(tmp_path).search_only
+
+
+def test_long_tracks_are_cut_and_short_small_and_crowded_ones_left_out(tmp_path: Path) -> None:
+    walkers = (
+        Walker(5, 60, 1.0),  # 60 frames: cut into pieces of 25
+        Walker(60, 10, 0.5, last=9),  # 9 frames, of which the tracker takes 2 to be sure
+        Walker(100, 60, 0.5, height=30),  # too small
+        Walker(180, 60, 0.2, colour=1),  # two who walk as one
+        Walker(184, 60, 0.2, colour=2),
+    )
+    film = write_film(tmp_path / "film.mp4", 60, lambda frame: draw(walkers, frame))
+    cut = cut_tracklets(film, tmp_path / "out", detector=Finder(walkers), settings=FootageSettings(max_frames=25))
+    assert {read_sighting(t.folder).track for t in cut} == {1}
+    assert [t.frames for t in cut][:2] == [25, 25] and [t.folder.name for t in cut] == ["01", "02", "03"][: len(cut)]
+    assert cut[0].end < cut[1].start
+
+
+def test_a_camera_that_switches_at_dusk_gives_both_modalities(tmp_path: Path) -> None:
+    one = (Walker(5, 60, 1.5),)
+    film = write_film(tmp_path / "dusk.mp4", 90, lambda frame: draw(one, frame, infrared=frame >= 41))
+    cut = cut_tracklets(film, tmp_path / "out", detector=Finder(one))
+    assert [t.modality for t in cut] == [Modality.VISIBLE, Modality.INFRARED]
+    assert [t.folder.parent.name for t in cut] == ["visible", "infrared"]
+    assert read_sighting(cut[0].folder).frames[-1].index == 40 and read_sighting(cut[1].folder).frames[0].index == 41
+    given = cut_tracklets(
+        film, tmp_path / "given", detector=Finder(one), settings=FootageSettings(modality="infrared", max_frames=100)
+    )
+    assert [t.modality for t in given] == [Modality.INFRARED]
+
+
+@pytest.mark.parametrize(("settings", "step"), [({"fps": 5.0}, 2), ({"every": 3, "fps": None}, 3), ({"fps": 100.0}, 1)])
+def test_frames_are_thinned(film: Path, tmp_path: Path, settings: dict[str, float | None], step: int) -> None:
+    finder = Finder(TWO, step)
+    cut = cut_tracklets(film, tmp_path, detector=finder, settings=FootageSettings(**settings))
+    assert finder.calls == 90 // step
+    assert {frame.index % step for t in cut for frame in read_sighting(t.folder).frames} == {0}
+
+
+def test_interrupted_anywhere_it_goes_on_and_ends_the_same(film: Path, tmp_path: Path) -> None:
+    settings = FootageSettings(max_frames=20)
+    whole = cut_video(film, tmp_path / "whole", detector=Finder(TWO), settings=settings)
+    for stop in (40, 70):
+        with pytest.raises(KeyboardInterrupt):
+            cut_video(
+                film, tmp_path / "parts", detector=Finder(TWO, stop_at=stop, start=0 if stop == 40 else 40), settings=settings
+            )
+    journal = next((tmp_path / "parts" / ".footage").glob("*.jsonl"))
+    assert len(journal.read_bytes().splitlines()) == 70
+    with journal.open("ab") as file:
+        file.write(b"[70, [[1, 2")  # a line that was torn by a power cut
+    finder = Finder(TWO, start=70)
+    parts = cut_video(film, tmp_path / "parts", detector=finder, settings=settings)
+    assert finder.calls == 20, "what was found before is not looked for again"
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole") and len(parts.tracklets) == len(whole.tracklets)
+    assert not journal.exists()
+
+
+SLOW = """
+import sys, time
+from dinogrl.footage import FootageSettings, cut_video
+from tiny_films import TWO, Finder
+class Slow(Finder):
+    def __call__(self, image):
+        time.sleep(0.02)
+        return super().__call__(image)
+cut_video(sys.argv[1], sys.argv[2], detector=Slow(TWO), settings=FootageSettings(max_frames=20))
+"""
+
+
+def test_killed_it_goes_on_and_ends_the_same(film: Path, tmp_path: Path, repository: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(film), str(tmp_path / "killed")], cwd=repository / "tests")
+    while not list((tmp_path / "killed").glob("unknown-*/*/*/01")) and process.poll() is None:
+        time.sleep(0.005)  # until the first tracklet is there: in the middle of the film
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(next((tmp_path / "killed" / ".footage").glob("*.jsonl")).read_bytes().splitlines())
+    assert 20 <= done < 90
+    settings = FootageSettings(max_frames=20)
+    cut_video(film, tmp_path / "killed", detector=Finder(TWO, start=done), settings=settings)
+    cut_video(film, tmp_path / "whole", detector=Finder(TWO), settings=settings)
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "killed").rglob(".*.part")]
+
+
+def test_a_finished_video_is_passed_over_under_any_name(film: Path, tmp_path: Path) -> None:
+    first = cut_video(film, tmp_path, detector=Finder(TWO), settings=FootageSettings(camera="gate"))
+    copy = tmp_path / "copy of it.mp4"
+    copy.write_bytes(film.read_bytes())
+    finder = Finder(TWO)
+    again = cut_video(copy, tmp_path, detector=finder, settings=FootageSettings(camera="gate"))
+    assert again.skipped and finder.calls == 0 and again.tracklets == first.tracklets
+
+
+def test_other_settings_are_told_and_replace_on_request(film: Path, tmp_path: Path) -> None:
+    first = cut_video(film, tmp_path, detector=Finder(TWO))
+    named = tmp_path / "anna"
+    first.tracklets[0].folder.parents[2].rename(named)
+    with pytest.raises(DataError, match=r"max_frames.*--replace"):
+        cut_video(film, tmp_path, detector=Finder(TWO), settings=FootageSettings(max_frames=20))
+    second = cut_video(film, tmp_path, detector=Finder(TWO), settings=FootageSettings(max_frames=20), replace_earlier=True)
+    assert max(t.frames for t in second.tracklets) == 20 and named.is_dir(), "what somebody has named is not taken away"
+    assert len({path.as_posix() for path in tmp_path.glob("unknown-*/*/*/*")}) == len(second.tracklets)
+
+
+def test_one_process_at_a_time(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cut_video(film, tmp_path, detector=Finder(TWO, stop_at=3))
+    with FileLock(next((tmp_path / ".footage").glob("*.lock"))), pytest.raises(DataError, match="another process"):
+        cut_video(film, tmp_path, detector=Finder(TWO))
+
+
+def test_a_broken_card_is_told(film: Path, tmp_path: Path) -> None:
+    cut_video(film, tmp_path, detector=Finder(TWO))
+    card = next((tmp_path / ".footage").glob("*.json"))
+    assert json.loads(card.read_text())["done"] is True
+    card.write_text('{"done": tr')
+    with pytest.raises(DataError, match="remove it to cut"):
+        cut_video(film, tmp_path, detector=Finder(TWO))
+
+
+def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
+    def peak(frames: int) -> int:
+        """Bytes at the highest, of one who walks round and round for so many frames."""
+        round_and_round = [Walker(10, 60, 2.0, first=start, last=start + 90) for start in range(0, frames, 100)]
+        film = write_film(tmp_path / f"{frames}.mp4", frames, lambda frame: draw(round_and_round, frame))
+        tracemalloc.start()
+        cut = cut_tracklets(
+            film, tmp_path / f"out{frames}", detector=Finder(round_and_round), settings=FootageSettings(max_frames=40)
+        )
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(cut) >= frames // 50
+        return highest
+
+    peak(100)  # libraries keep what they need for good
+    assert peak(800) < peak(200) + 60 * HEIGHT * 240 * 3 // 10, "six more frames of 600 would already fail"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"every": 0},
+        {"fps": 0.0},
+        {"fps": float("nan")},
+        {"duration": -1.0},
+        {"min_frames": 9, "max_frames": 8},
+        {"quality": 0},
+        {"modality": "infrard"},
+    ],
+)
+def test_settings_that_make_no_sense_are_told(wrong: dict[str, object]) -> None:
+    with pytest.raises(DinogrlError):
+        FootageSettings(**wrong)
