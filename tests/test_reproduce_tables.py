@@ -12,6 +12,7 @@ import torch
 from dinogrl.data.datasets import open_dataset
 from dinogrl.errors import RecipeError, UnknownNameError
 from dinogrl.losses.objective import Objective
+from dinogrl.models.backbones.priors import CONFIGS
 from dinogrl.models.build import build_model
 from dinogrl.recipes import load_recipe
 from dinogrl.reproduce.cost import assumed_seconds
@@ -20,7 +21,7 @@ from dinogrl.reproduce.tables import find_table, shipped_tables
 from tiny_models import clips
 from tiny_recipe import TINY
 
-TABLES = shipped_tables()
+TABLES = {name: table for name, table in shipped_tables().items() if table.of_the_paper}
 SMALL = (*TINY, "model.pooling.stripes=[1,2,4,8,16]", "model.enhancement.granularities=[2,4,8,16]")
 
 
@@ -67,6 +68,14 @@ def test_the_whole_method_is_one_run_in_all_tables() -> None:
 def test_the_papers_numbers_of_the_whole_method_agree() -> None:
     full = {row.paper for name in TABLES for row in TABLES[name].rows[-1:] if name not in {"table2"}}
     assert full == {(72.5, 61.1, 76.1, 62.3)}
+
+
+def test_other_priors_load_under_their_names() -> None:
+    lines = plan_table("priors", shipped_tables()["priors"], Settings(Path("out")), "data")
+    priors = [run.recipe.model.gait.prior for line in lines for run in line.runs if run.recipe.model.gait is not None]
+    assert len({(prior.name, prior.lora) for prior in priors}) == len(lines)
+    for prior in priors:
+        assert max(prior.blocks) < CONFIGS[prior.name]().num_hidden_layers
 
 
 def test_seeds_epochs_and_the_users_own_changes() -> None:

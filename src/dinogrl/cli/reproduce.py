@@ -27,7 +27,7 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="TARGET... [KEY=VALUE...]",
-            help="table1 ... table9, figure4, all, or a YAML file of one's own; then changes to the base recipe.",
+            help="table1 ... table9, figure4, all of these, priors, or a YAML file of one's own; then changes to the base recipe.",
         ),
     ],
     *,
@@ -57,7 +57,8 @@ def reproduce(
     overrides = tuple(word for word in words if "=" in word)
     if not targets:
         raise DinogrlError(f"name what to reproduce: {', '.join(shipped_tables())} or all")
-    names = list(shipped_tables()) if targets == ["all"] else list(dict.fromkeys(targets))
+    papers = [name for name, table in shipped_tables().items() if table.of_the_paper]
+    names = papers if targets == ["all"] else list(dict.fromkeys(targets))
     plan = prepare(names, data, Settings(out, seeds, epochs, base, overrides))
     if dry_run:
         _show_plan(plan.estimates(seconds_a_step))

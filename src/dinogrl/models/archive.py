@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from dinogrl import checkpoints
 from dinogrl.errors import CheckpointError
-from dinogrl.models.backbones.dinov2 import CONFIGS
+from dinogrl.models.backbones import lora
+from dinogrl.models.backbones.priors import CONFIGS, shape_of_config
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.recipes import Recipe, recipe_from_values
@@ -58,6 +60,19 @@ def load_model(path: Path) -> TrainedModel:
     return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts, extras)
 
 
+def merged(trained: TrainedModel) -> TrainedModel:
+    """The same model with the adapters of its prior folded into the weights: a plain frozen prior, in the recipe too."""
+    if trained.network.gait is None or trained.network.gait.prior.first_adapted is None:
+        return trained
+    network = copy.deepcopy(trained.network)
+    assert network.gait is not None
+    lora.merge(network.gait.prior)
+    values = trained.recipe.model_dump(mode="json")
+    values["model"]["gait"]["prior"]["lora"] = None
+    recipe = recipe_from_values(values, source=f"recipe {trained.recipe.name}")
+    return replace(trained, network=network, recipe=recipe, fingerprint=checkpoints.fingerprint(network.state_dict()))
+
+
 def replace_extras(path: Path, extras: Mapping[str, Tensor]) -> None:
     """Put tensors beside the weights of a model file, in the place of those that it has. Its fingerprint stays.
 
@@ -76,11 +91,5 @@ def _self_contained(recipe: Recipe, network: DinoGRL) -> Recipe:
     if config.to_dict() == CONFIGS[recipe.model.gait.prior.name]().to_dict() and recipe.model.gait.prior.name != "tiny":
         return recipe
     values = recipe.model_dump(mode="json")
-    values["model"]["gait"]["prior"]["shape"] = {
-        "width": config.hidden_size,
-        "depth": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "positions": config.image_size // config.patch_size,
-        "registers": getattr(config, "num_register_tokens", 0),
-    }
+    values["model"]["gait"]["prior"]["shape"] = shape_of_config(config)
     return recipe_from_values(values, source=f"recipe {recipe.name}")

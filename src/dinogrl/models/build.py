@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from dinogrl.models import pretrained
-from dinogrl.models.backbones.dinov2 import CONFIGS, FrozenDinov2, config_of_shape, read_config
+from dinogrl.models.backbones.frozen import FrozenPrior
+from dinogrl.models.backbones.lora import adapt
+from dinogrl.models.backbones.priors import CONFIGS, config_of_shape, make_prior, read_config
 from dinogrl.models.backbones.resnet import Layers, Stem
 from dinogrl.models.dinogrl import DinoGRL, Head
 from dinogrl.models.enhancement import ENHANCEMENTS, enhanced_features
@@ -88,24 +90,19 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
     )
 
 
-def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenDinov2:
+def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenPrior:
     source = pretrained.prior_source(recipe) if start_weights else None
     if recipe.shape is not None:
-        config = config_of_shape(**recipe.shape.model_dump())
+        config = config_of_shape(recipe.shape)
     elif source is not None and source.is_dir():
         config = read_config(source)
     else:
         config = CONFIGS[recipe.name]()
-    prior = FrozenDinov2(
-        config,
-        size=(recipe.height, recipe.width),
-        blocks=recipe.blocks,
-        positions=recipe.positions,
-        precision=recipe.precision,
-        awaiting=not recipe.random_init,
-    )
+    prior = make_prior(config, recipe)
     if source is not None:
         pretrained.load_prior(prior, source)
+    if recipe.lora is not None:
+        adapt(prior, recipe.lora)
     return prior
 
 

@@ -15,12 +15,17 @@ from torch import Tensor, nn
 
 from dinogrl.checkpoints import expect_keys, load_foreign
 from dinogrl.errors import CheckpointError
-from dinogrl.models.backbones.dinov2 import HUB_NAMES, SHIPPED, FrozenDinov2
+from dinogrl.models.backbones.dinov2 import SHIPPED
+from dinogrl.models.backbones.dinov3 import FrozenDinov3, dinov3_state
+from dinogrl.models.backbones.frozen import FrozenPrior
+from dinogrl.models.backbones.priors import HUB_NAMES
 from dinogrl.models.backbones.resnet import Layers, Stem
 from dinogrl.models.streams.silhouette import MaskEncoder
 from dinogrl.recipes import schema
 
-DINOV2_VARIABLE = "DINOGRL_DINOV2"
+VARIABLES = {"dinov2": "DINOGRL_DINOV2", "dinov3": "DINOGRL_DINOV3"}
+"""Environment variables that name the weights, by the family of the prior."""
+_TITLES = {"dinov2": "DINOv2", "dinov3": "DINOv3"}
 
 
 def expect_tensors(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
@@ -117,45 +122,46 @@ def prior_source(recipe: schema.Prior) -> Path | None:
     """
     if recipe.random_init:
         return None
-    given = recipe.weights or (None if recipe.name == "tiny" else os.environ.get(DINOV2_VARIABLE))
+    variable = VARIABLES[recipe.family]
+    given = recipe.weights or (None if recipe.name == "tiny" else os.environ.get(variable))
     if given == "checkpoint":
-        given = os.environ.get(DINOV2_VARIABLE)
+        given = os.environ.get(variable)
         if not given:
             return None
     if given and Path(given).expanduser().exists():
         return Path(given).expanduser()
     if given and (given.startswith((".", "/", "~")) or given.count("/") != 1):
-        raise CheckpointError(f"no DINOv2 weights at {given} (from model.gait.prior.weights or {DINOV2_VARIABLE})")
+        raise CheckpointError(f"no {_TITLES[recipe.family]} weights at {given} (from model.gait.prior.weights or {variable})")
     if not given and recipe.name == "tiny":
         if not (SHIPPED / "model.safetensors").is_file():
             raise CheckpointError(f"this installation lacks the tiny prior ({SHIPPED}); reinstall it, or name another prior")
         return SHIPPED
-    return _from_hub(given or HUB_NAMES[recipe.name])
+    return _from_hub(given or HUB_NAMES[recipe.name], recipe.family)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, family: str) -> Path:
     """The local copy of a hub model, downloaded if need be."""
     try:
         return Path(snapshot_download(name, allow_patterns=["config.json", "model*.safetensors*"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot get the DINOv2 weights {name!r} from the hub: {' '.join(str(error).split())[:160]}; give "
-            f"model.gait.prior.weights or {DINOV2_VARIABLE} the path of "
-            "dinov2_vits14_pretrain.pth, a .safetensors file or a Hugging Face directory"
+            f"cannot get the {_TITLES[family]} weights {name!r} from the hub: {' '.join(str(error).split())[:160]}; give "
+            f"model.gait.prior.weights or {VARIABLES[family]} the path of "
+            "the authors' .pth, a .safetensors file or a Hugging Face directory"
         ) from error
 
 
-def load_prior(prior: FrozenDinov2, source: Path) -> None:
-    """Fill the frozen DINOv2 from an official .pth, a .safetensors file or a Hugging Face directory."""
+def load_prior(prior: FrozenPrior, source: Path) -> None:
+    """Fill the frozen prior from an official .pth, a .safetensors file or a Hugging Face directory."""
     files = sorted(source.glob("model*.safetensors")) if source.is_dir() else [source]
     if not files:
         raise CheckpointError(f"{source} holds no model.safetensors; give a Hugging Face directory with one, or a single file")
     tensors: dict[str, Any] = {}
     for file in files:
         tensors |= load_foreign(file)
-    state = dinov2_state(tensors)
+    state = (dinov3_state if isinstance(prior, FrozenDinov3) else dinov2_state)(tensors)
     own = prior.vit.state_dict()
-    # the mask token serves DINOv2's own training only, and files that went through a backbone class lack it
+    # the mask token serves the prior's own training only, and files that went through a backbone class lack it
     if "embeddings.mask_token" in own:
         state.setdefault("embeddings.mask_token", torch.zeros_like(own["embeddings.mask_token"]))
     fit(prior.vit, state, str(source))

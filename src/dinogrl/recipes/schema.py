@@ -72,8 +72,10 @@ class Appearance(Section):
 
 
 class PriorShape(Section):
-    """Size of a DINOv2 of one's own."""
+    """Size of a prior of one's own."""
 
+    family: Literal["dinov2", "dinov3"] = "dinov2"
+    """DINOv2 has patches of 14 pixels and a table of positions; DINOv3 patches of 16 and rotary positions."""
     width: int = Field(ge=8)
     """D, width of a token."""
     depth: int = Field(ge=1)
@@ -84,6 +86,10 @@ class PriorShape(Section):
     """Side of the square grid of its position table, in patches."""
     registers: int = Field(0, ge=0)
     """Register tokens."""
+    mlp: float = Field(4.0, gt=0)
+    """Width of the MLP over that of a token (of DINOv2's gated one before its gate, two thirds of it after)."""
+    gated: bool = False
+    """SwiGLU in the MLP, as the largest sizes have it."""
 
     @model_validator(mode="after")
     def _whole_heads(self) -> PriorShape:
@@ -92,18 +98,32 @@ class PriorShape(Section):
         return self
 
 
+class Lora(Section):
+    """Adapters on the last blocks of the prior, which then learn; all else of it stays frozen."""
+
+    blocks: int = Field(2, ge=1)
+    """How many of the last blocks."""
+    rank: int = Field(8, ge=1)
+    """Rank of each update."""
+    alpha: float = Field(16.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    layers: tuple[Literal["query", "key", "value", "output", "mlp"], ...] = Field(("query", "value"), min_length=1)
+    """Which linear maps of a block."""
+
+
 class Prior(Section):
-    """The frozen DINOv2 and what is read from it."""
+    """The frozen DINOv2 (or DINOv3) and what is read from it."""
 
     name: str = "dinov2_vits14"
-    """dinov2_vits14, _vitb14, _vitl14, _vitg14 (each also with _reg), or tiny: the one inside this package."""
+    """dinov2_vits14, _vitb14, _vitl14, _vitg14 (each also with _reg); dinov3_vits16, _vits16plus, _vitb16, _vitl16, _vith16plus;
+    or tiny: the one inside this package."""
     shape: PriorShape | None = None
     """Another size than the name's."""
     weights: str | None = None
     """Official .pth, .safetensors, a Hugging Face directory (its config.json then gives the size) or hub name. None:
-    $DINOGRL_DINOV2, else the hub's own weights. ``checkpoint``: none at the start, a checkpoint brings them."""
+    $DINOGRL_DINOV2 ($DINOGRL_DINOV3), else the hub's own weights. ``checkpoint``: none at the start, a checkpoint brings them."""
     height: int = Field(448, ge=14)
-    """Frames are resized to this height (pixels, a multiple of the patch, 14)."""
+    """Frames are resized to this height (pixels, a multiple of the patch: 14, of DINOv3 16)."""
     width: int = Field(224, ge=14)
     """... and this width."""
     blocks: tuple[int, ...] = (2, 5, 8, 11)
@@ -112,13 +132,22 @@ class Prior(Section):
     """Position table resampled to the exact grid, or by DINOv2's own ratio (patches + 0.1) / grid, as in the published code."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen network. ``auto`` follows autocast: bfloat16 where training or evaluation runs in it."""
+    lora: Lora | None = None
+    """Adapters that let the last blocks learn; null keeps the prior frozen."""
     random_init: bool = False
     """Leave the prior as its constructor made it (tests)."""
 
+    @property
+    def family(self) -> str:
+        """dinov2 or dinov3, as the shape or the name says."""
+        named = "dinov3" if self.name.startswith("dinov3") else "dinov2"
+        return named if self.shape is None else self.shape.family
+
     @model_validator(mode="after")
     def _whole_patches(self) -> Prior:
-        if self.height % 14 or self.width % 14:
-            raise ValueError(f"prior size {self.height}x{self.width} must be multiples of the patch size 14")
+        patch = 16 if self.family == "dinov3" else 14
+        if self.height % patch or self.width % patch:
+            raise ValueError(f"prior size {self.height}x{self.width} must be multiples of the patch size {patch}")
         return self
 
 

@@ -13,7 +13,7 @@ from statistics import median
 
 from dinogrl import runtime
 from dinogrl.data.loaders import TrainingLoader
-from dinogrl.models.backbones.dinov2 import CONFIGS, config_of_shape
+from dinogrl.models.backbones.priors import CONFIGS, config_of_shape
 from dinogrl.recipes import Recipe, schema
 from dinogrl.records import Dataset
 from dinogrl.reproduce.carry_out import METRICS
@@ -116,7 +116,7 @@ def _resnet(width: int, depths: Sequence[int]) -> float:
 
 def _frozen(prior: schema.Prior) -> float:
     """Thousand million operations of a transformer's blocks for one frame, forward."""
-    config = CONFIGS[prior.name]() if prior.shape is None else config_of_shape(**prior.shape.model_dump())
+    config = CONFIGS[prior.name]() if prior.shape is None else config_of_shape(prior.shape)
     tokens = prior.height * prior.width / config.patch_size**2
     width = config.hidden_size
     return 2e-9 * config.num_hidden_layers * (12 * width**2 * tokens + 2 * tokens**2 * width)

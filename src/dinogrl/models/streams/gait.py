@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinogrl.models.backbones.dinov2 import FrozenDinov2
+from dinogrl.models.backbones.frozen import FrozenPrior
 from dinogrl.models.backbones.resnet import BasicBlock, Layers, conv3x3, initialise
 from dinogrl.models.pooling import set_pooling
 from dinogrl.models.precision import laid_out
@@ -53,7 +53,7 @@ class GaitStream(nn.Module):
 
     def __init__(
         self,
-        prior: FrozenDinov2,
+        prior: FrozenPrior,
         mask: MaskEncoder,
         priors: Mapping[str, nn.Module],
         encoders: Mapping[str, MapEncoder],
@@ -106,7 +106,7 @@ class GaitStream(nn.Module):
             foreground=person.unflatten(0, (clips, times)),
         )
         if found is not None:
-            maps.mask_error = self.mask.reconstruction_error(probabilities, tokens.last, found)
+            maps.mask_error = self.mask.reconstruction_error(probabilities, tokens.last.detach(), found)
         return set_pooling(self.layers(enriched), times), maps
 
     def start_silhouette(self, frames: Tensor) -> None:
