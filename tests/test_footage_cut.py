@@ -156,7 +156,7 @@ def test_killed_it_goes_on_and_ends_the_same(film: Path, tmp_path: Path, reposit
     cut_video(film, tmp_path / "killed", detector=Finder(TWO, start=done), settings=settings)
     cut_video(film, tmp_path / "whole", detector=Finder(TWO), settings=settings)
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
-    assert not [path for path in (tmp_path / "killed").rglob(".*.part")]
+    assert not list((tmp_path / "killed").rglob(".*.part"))
 
 
 def test_a_finished_video_is_passed_over_under_any_name(film: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ COLOURS = ((220, 30, 30), (30, 60, 220), (20, 160, 60))
 
 @dataclass(frozen=True)
 class Walker:
-    """Walks from ``left`` at ``speed`` pixels a frame through ``row`` (top of the head), from frame ``first`` to before ``last``."""
+    """Walks from ``left`` at ``speed`` pixels a frame, the top of the head in ``row``, from frame ``first`` to before ``last``."""
 
     left: float
     row: float
@@ -102,7 +102,7 @@ def write_film(
 
 
 class Finder:
-    """Finds every walker by knowing where he is. ``calls`` counts the pictures that it was shown, ``stop_at`` raises at one of them."""
+    """Finds every walker by knowing where he is. ``calls`` counts the pictures, at number ``stop_at`` it acts as Ctrl-C does."""
 
     name = "tiny"
     sees_still = True

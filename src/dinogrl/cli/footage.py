@@ -42,7 +42,7 @@ def footage(
         str | None, typer.Option(metavar="TIME", help="Wall clock at the videos' start, as in 2026-11-21T18:30:00+01:00.")
     ] = None,
     min_height: Annotated[float, typer.Option(min=1, help="Leave out people who are smaller, in pixels.")] = 48.0,
-    min_sharpness: Annotated[float, typer.Option(min=0, help="Leave out crops that are blurrier; 0 keeps all.")] = 0.12,
+    min_sharpness: Annotated[float, typer.Option(min=0, help="Leave out crops that are blurrier; 0 keeps all.")] = 0.07,
     min_frames: Annotated[int, typer.Option(min=1, help="Leave out tracklets with fewer frames.")] = 8,
     max_frames: Annotated[int, typer.Option(min=1, help="Cut longer tracks into tracklets of so many frames.")] = 64,
     again: Annotated[bool, typer.Option("--replace", help="Cut videos anew that were cut with other settings before.")] = False,
@@ -82,6 +82,8 @@ def footage(
             continue
         for warning in result.warnings:
             note(f"warning: {result.source}: {warning}")
+        if not result.tracklets:
+            note("nobody was found; people must be upright and --min-height pixels tall, and another --detector may see more")
         done = " (cut before, nothing to do)" if result.skipped else ""
         people = len({tracklet.folder.parents[2] for tracklet in result.tracklets})
         frames = sum(tracklet.frames for tracklet in result.tracklets)

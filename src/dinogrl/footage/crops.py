@@ -24,7 +24,8 @@ def crop(image: Image, box: Box) -> Image:
     """
     left, top, right, bottom = _padded(box)
     height, width = image.shape[:2]
-    inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    inside = image[max(top, 0) : max(min(bottom, height), 0), max(left, 0) : max(min(right, width), 0)]
+    assert inside.size, f"the box {box} lies beside the picture"
     if inside.shape[:2] != (bottom - top, right - left):
         beyond = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
         inside = np.asarray(cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE), np.uint8)
@@ -52,7 +53,8 @@ def inside_share(image: Image, box: Box) -> float:
 def sharpness(image: Image) -> float:
     """Share of fine detail in a crop: the standard deviation of its Laplacian over that of its grey, both at 128 rows.
 
-    About 1 for a sharp person, 0.2 for one smeared over a tenth of the height; neither contrast nor brightness counts.
+    About 0.3 for people on a street camera, 0.12 when they are blurred by one hundredth of their height, 0.05 by two. Neither
+    contrast nor brightness counts.
     """
     grey = cv2.cvtColor(resize(image, (128, 64)), cv2.COLOR_RGB2GRAY).astype(np.float32)
     return float(cv2.Laplacian(grey, cv2.CV_32F).std() / max(float(grey.std()), 1.0))

@@ -29,15 +29,16 @@ class MovementGate:
         self._background = cv2.createBackgroundSubtractorMOG2(history=round(pictures), varThreshold=16, detectShadows=False)
         self._background.setBackgroundRatio(0.7)
         self._learning = 1 / pictures
-        self._first = True
+        self._seen = False
 
     def __call__(self, image: Image, found: Boxes) -> Boxes:
         """To be asked once for each picture, in order."""
         scale = min(_ROWS / image.shape[0], 1.0)
         size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        moving = self._background.apply(small, learningRate=1.0 if self._first else self._learning) > 0
-        self._first = False
+        moving = self._background.apply(small, learningRate=self._learning if self._seen else 1.0) > 0
+        moving &= self._seen  # of the first picture alone nobody knows what moves
+        self._seen = True
         passing = np.array([_share(moving, box * scale) > LEAST_MOVING for box in found.boxes], bool)
         return Boxes(found.boxes[passing], found.scores[passing])
 

@@ -38,7 +38,7 @@ class FootageSettings:
     start: datetime | None = None
     min_height: float = 48.0
     min_inside: float = 0.75
-    min_sharpness: float = 0.12
+    min_sharpness: float = 0.07
     max_crowding: float = 0.35
     min_frames: int = 8
     max_frames: int = 64
