@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dinogrl.embedding.archive import load_embeddings
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, DinogrlError
 from dinogrl.evaluation.evaluate import Evaluation, evaluate
 from dinogrl.evaluation.rerank import Reranker, named_reranker
 from dinogrl.evaluation.results import Metrics, read_metrics
@@ -51,11 +51,15 @@ class Run:
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """Rankings and distances, made anew from the embeddings in the folder, re-ranked as the result says; None where it holds
-        none. What could not be done as the result says is in :attr:`remarks`."""
+        none. What could not be done as the result says is in :attr:`remarks`. Raises :class:`DataError`, naming the folder, for
+        embeddings that cannot be ranked as its metrics.json says."""
         if not _all_there(self.folder, SIDES):
             return None
         query, gallery = (_with_frames(load_embeddings(self.folder / name), self.folder) for name in SIDES)
-        return evaluate(query, gallery, self.metrics.protocol, self.metrics.distance, rerank=self._reranker())
+        try:
+            return evaluate(query, gallery, self.metrics.protocol, self.metrics.distance, rerank=self._reranker())
+        except DinogrlError as error:
+            raise DataError(f"the run {self.folder} cannot be ranked again: {error}") from error
 
     @cached_property
     def remarks(self) -> list[str]:
