@@ -129,10 +129,12 @@ def rank_block(distances: np.ndarray, start: int, meeting: Meeting) -> Ranked:
         position[mine] = keys[i].searchsorted(wanted[mine])
     order = np.bitwise_and(keys, COLUMN, out=keys)
     if struck.dtype == np.float64:
+        place = np.empty(struck.shape[1], dtype=np.int64)
         for i in _sorted_too_coarsely(struck, order):
             mine = slice(bounds[i], bounds[i + 1])
             order[i] = order[i][np.argsort(struck[i, order[i]], kind="stable")]
-            position[mine] = np.argsort(order[i])[column[mine]]
+            place[order[i]] = np.arange(len(place))
+            position[mine] = place[column[mine]]
     by_position = np.argsort(row * struck.shape[1] + position)
     row, column, position = row[by_position], column[by_position], position[by_position]
     return Ranked(struck, order, MatchRanks(row, column, position, struck[row, column]))
@@ -143,9 +145,10 @@ def _keys(struck: np.ndarray) -> np.ndarray:
     ordered as it is, with NaN last."""
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
         bits = struck.astype(np.float32).view(np.int32)
-    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
-    keys = bits.astype(np.int64)
-    keys <<= 32
+    turn = bits >> 31
+    turn &= 0x7FFFFFFF
+    bits ^= turn
+    keys = np.left_shift(bits, 32, dtype=np.int64)
     keys |= np.arange(struck.shape[1])
     return keys
 
