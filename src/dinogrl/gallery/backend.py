@@ -89,8 +89,8 @@ class Backend(Protocol):
     def strip(self, id: str) -> bytes | None:
         """The small picture of a tracklet, or None."""
 
-    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[str]:
-        """Ids of at least the ``count`` nearest tracklets that pass, by compact vectors (Q,d); fewer where there are fewer."""
+    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[list[str]]:
+        """For each compact vector (Q,d) the ids of the ``count`` nearest that pass, nearest first; fewer where there are fewer."""
 
     def count(self) -> int:
         """Tracklets."""

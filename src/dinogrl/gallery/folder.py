@@ -140,7 +140,7 @@ class FolderBackend:
         path = self._strip(id)
         return path.read_bytes() if path.is_file() else None
 
-    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[str]:
+    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[list[str]]:
         with self._guard:  # a moment's state, searched while others may write
             resident, rows, norms = copy(self._resident), self._opened[1].rows, self._norms
         return resident.nearest(vectors, rows, norms, count, filters)

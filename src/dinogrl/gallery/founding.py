@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dinogrl.embedding.compact import learn_projection
+from dinogrl.embedding.exported import ExportedModel
 from dinogrl.embedding.search_aids import SearchAids, aids_of
 from dinogrl.errors import GalleryError
 from dinogrl.gallery.backend import Backend, Form
@@ -41,7 +42,7 @@ def found(
     backend: Backend,
     vectors: NDArray[np.float32],
     fingerprint: str,
-    trained: TrainedModel | None,
+    trained: TrainedModel | ExportedModel | None,
     *,
     precision: str,
     width: int,

@@ -30,8 +30,10 @@ from dinogrl.records import Modality
 if TYPE_CHECKING:
     from dinogrl.embedding.embedder import Embedder, Frame
 
-CANDIDATES = 400
-"""Tracklets that the index proposes for a query, to be compared exactly."""
+CANDIDATES, MOST = 400, 12_800
+"""Tracklets that the index proposes for a query, to be compared exactly: at first, and at most."""
+FRONT = 4
+"""All answers must come from this part (a fourth) of the proposals; or else so many times as many are asked for."""
 SAME = 2e-3
 """Embeddings that differ by this share of their length count as the same: another machine, another batch may make as much."""
 Fusion = Callable[[NDArray[np.floating]], NDArray[np.floating]]
@@ -186,7 +188,8 @@ class Gallery:
         ``query``: an embedding (P,D), or several of one person (Q,P,D), whose distances are fused ("mean", "min").
         ``modality`` is the query's, by which the probability is chosen (None: the other one than the hit's). ``fingerprint``, where
         given, must be that of the gallery. ``prior``: share of hits expected to be the right person. The index proposes
-        ``candidates`` tracklets a query, which are compared exactly; with as many as the gallery holds the search is exhaustive.
+        ``candidates`` tracklets a query, or more where it must, which are compared exactly; with as many as the gallery holds the
+        search is exhaustive.
         """
         fuse = FUSIONS[fusion]
         if top < 1:
@@ -195,19 +198,35 @@ class Gallery:
             return []
         self._expect(fingerprint)
         queries = self._shaped(query[None] if query.ndim == 2 else query)
-        proposed = self.backend.nearest(self._known_aids.projection(queries), max(candidates, top), filters)
-        if not proposed:
-            return []
-        found = self.backend.vectors(sorted(proposed))  # in one order: rounding then is the same wherever the gallery lies
-        distances = np.asarray(DISTANCES[self._known.distance](queries, _folded(found.parts, self._known.form)))
-        fused = fuse(distances)
-        order = sorted(range(len(fused)), key=lambda row: (float(fused[row]), found.ids[row]))[:top]
-        facts = self.backend.entries([found.ids[row] for row in order])
+        ids, distances = self._compared(queries, filters, top, max(candidates, top), fuse)
+        facts = self.backend.entries(ids)
         return [
-            Hit.of(entry, float(fused[row]), self.probability(float(fused[row]), entry.modality, modality, prior))
-            for row in order
-            if (entry := facts.get(found.ids[row])) is not None
+            Hit.of(entry, distance, self.probability(distance, entry.modality, modality, prior))
+            for id, distance in zip(ids, distances.tolist(), strict=True)
+            if (entry := facts.get(id)) is not None
         ]
+
+    def _compared(
+        self, queries: NDArray[np.float32], filters: Filters, top: int, count: int, fuse: Fusion
+    ) -> tuple[list[str], NDArray[np.floating]]:
+        """Ids of the ``top`` nearest and their distances, compared exactly among what the index proposes.
+
+        Where an answer stood far back among the proposals, others may stand behind them: then more are asked for.
+        """
+        compact = self._known_aids.projection(queries)
+        while True:
+            proposals = self.backend.nearest(compact, count, filters)
+            # sorted, for in one order rounding is the same wherever the gallery lies
+            found = self.backend.vectors(sorted({id for proposal in proposals for id in proposal}))
+            if not found.ids:
+                return [], np.empty(0, np.float32)
+            fused = fuse(np.asarray(DISTANCES[self._known.distance](queries, _folded(found.parts, self._known.form))))
+            best = np.argsort(fused, kind="stable")[:top]
+            ids = [found.ids[row] for row in best]
+            front = {id for proposal in proposals for id in proposal[: max(count // FRONT, top)]}
+            if len(found.ids) < count or count >= MOST or front.issuperset(ids):
+                return ids, fused[best]
+            count = min(count * FRONT, MOST)
 
     def search_frames(
         self, frames: Sequence[Frame], modality: Modality | str, *, top: int = 20, filters: Filters = EVERYTHING, prior: float = 0.5

@@ -141,14 +141,14 @@ class MilvusTable:
             for i in range(0, len(ids), PAGE):
                 self._client.delete(self.name, ids=[key_of(id) for id in ids[i : i + PAGE]])
 
-    def nearest(self, vectors: NDArray[np.float32], count: int, expression: str = "") -> list[str]:
-        """Ids of the ``count`` nearest tracklets to each of the vectors (Q,d), each once."""
-        options = {"metric_type": "L2", "params": {"ef": max(2 * count, 64)}}
+    def nearest(self, vectors: NDArray[np.float32], count: int, expression: str = "") -> list[list[str]]:
+        """For each of the vectors (Q,d) the ids of the ``count`` nearest tracklets, nearest first."""
+        options = {"metric_type": "L2", "params": {"ef": min(max(2 * count, 64), 32_768)}}
         with self._said():
             answers = self._client.search(
                 self.name, data=vectors.tolist(), limit=count, filter=expression, output_fields=["id"], search_params=options
             )
-        return list(dict.fromkeys(hit["id"] for answer in answers for hit in answer))
+        return [[hit["id"] for hit in answer] for answer in answers]
 
     def count(self) -> int:
         """Tracklets in the table."""

@@ -108,24 +108,24 @@ class Resident:
 
     def nearest(
         self, queries: NDArray[np.float32], vectors: NDArray[np.floating], norms: NDArray[np.float32], count: int, filters: Filters
-    ) -> list[str]:
-        """Ids of the ``count`` nearest to each query (Q,d) of those that pass. ``vectors`` (N,d), ``norms`` (N,) their squares."""
+    ) -> list[list[str]]:
+        """For each query (Q,d) the ids of the ``count`` nearest that pass, nearest first. ``vectors`` (N,d), their squares ``norms``."""
         ids = self.ids
         passed = filters.mask(self)[: len(vectors)]
         chosen = np.flatnonzero(passed)
-        if len(chosen) <= count:
-            return [id for slot in chosen if (id := ids[slot]) is not None]
+        if not len(chosen):
+            return [[] for _ in queries]
         few = len(chosen) < _FEW * len(vectors)
         rows, lengths = (vectors[chosen], norms[chosen]) if few else (vectors, norms[: len(vectors)])
-        found: dict[str, None] = {}
+        found = []
         for query in queries:
             squares = lengths - 2 * (rows @ query)  # and the query's own length, the same for all
             if not few:
                 squares[~passed] = np.inf
-            best = np.argpartition(squares, count - 1)[:count]
-            slots = chosen[best] if few else best
-            found.update({id: None for slot in slots if (id := ids[slot]) is not None})
-        return list(found)
+            best = np.argpartition(squares, count - 1)[:count] if count < len(chosen) else np.flatnonzero(squares < np.inf)
+            best = best[np.argsort(squares[best], kind="stable")]
+            found.append([id for slot in (chosen[best] if few else best) if (id := ids[slot]) is not None])
+        return found
 
     def _grown(self, name: str, size: int) -> NDArray[Any]:
         """A copy of a column, long enough; new rows hold no tracklet."""

@@ -15,7 +15,7 @@ from dinogrl.errors import GalleryError
 from dinogrl.gallery.backend import Batch, Form, Vectors
 from dinogrl.gallery.entries import Entry
 from dinogrl.gallery.filters import Filters
-from dinogrl.gallery.milvus import FACTS, PIECE, TEXT, MilvusTable, payload_fields
+from dinogrl.gallery.milvus import FACTS, PAGE, PIECE, TEXT, MilvusTable, payload_fields
 
 
 class ServerBackend:
@@ -76,8 +76,8 @@ class ServerBackend:
         row = self._table.get([id], ["strip"]).get(id)
         return (base64.b64decode(row["strip"]) or None) if row is not None else None
 
-    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[str]:
-        return self._table.nearest(vectors, count, filters.expression())
+    def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[list[str]]:
+        return self._table.nearest(vectors, min(count, PAGE), filters.expression())
 
     def count(self) -> int:
         return self._table.count()
