@@ -48,8 +48,8 @@ def evaluate(
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
 
-    Writes metrics.json, query.safetensors, gallery.safetensors and, where there is a gait stream, silhouettes.npz. What is done
-    beyond the protocol (--flip, --clips, --rerank) is named in metrics.json.
+    Writes metrics.json, query.safetensors, gallery.safetensors, silhouettes.npz where there is a gait stream, and the two halves'
+    embeddings where re-ranking is temporal. What is done beyond the protocol (--flip, --clips, --rerank) is named in metrics.json.
 
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
