@@ -11,8 +11,9 @@ import json
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
 
 
+def save_state_dicts(files: Mapping[Path, Mapping[str, Tensor]]) -> None:
+    """Write plain state dicts for other programs to ``torch.load(path, weights_only=True)``: all files, or none of them."""
+    with ExitStack() as stack:
+        for path, tensors in files.items():
+            # a clone each: of a view, torch would store all that the view is cut from
+            torch.save(
+                {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, stack.enter_context(replacing(path))
+            )
+
+
 def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that :func:`save` wrote with the same ``kind``: its tensors, but for those named in ``leave``, and its facts.
 
@@ -116,7 +127,7 @@ def load_foreign(path: Path) -> dict[str, Any]:
     holds anything but tensors and plain containers.
     """
     if not path.is_file():
-        raise CheckpointError(f"no weights at {path}")
+        raise CheckpointError(f"{path} is a folder, expected a file of weights" if path.is_dir() else f"no weights at {path}")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -124,7 +135,9 @@ def load_foreign(path: Path) -> dict[str, Any]:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"cannot read weights {path}: {error}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of bytes that are no weights; what they are is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -133,6 +146,23 @@ def load_foreign(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a mapping of names to tensors")
     return content
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from somebody else's weights (:func:`load_foreign`).
+
+    The mapping may lie under ``state_dict`` or ``model``, and its names may begin with the ``module.`` of a parallel wrapper.
+    Raises :class:`CheckpointError` where there is anything but tensors in it.
+    """
+    content = load_foreign(path)
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strange or not content:
+        found = f"more than tensors ({', '.join(strange[:4])})" if strange else "no tensors"
+        raise CheckpointError(f"{path} holds {found}; expected a state dict: tensors by name")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def expect_keys(given: Iterable[str], expected: Iterable[str], source: str, limit: int = 8) -> None:

@@ -14,6 +14,7 @@ from dinogrl.cli.screen import progress, say
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the program."""
     app.command()(convert)
+    app.command(name="convert-back")(convert_back)
     app.command(name="pretrain-prior")(pretrain_prior)
 
 
@@ -27,10 +28,26 @@ def convert(
 
     Example: dinogrl convert best_model.pth best_model2.pth best_shape.pth --out released.safetensors
     """
-    from dinogrl.models.weights import convert_released
+    from dinogrl.models.released_files import convert_released
 
     unused = convert_released(best_model, best_model2, best_shape, out)
     say(f"[green]{escape(str(out))}[/green]: recipe dinogrl-released; {len(unused)} tensors are never used and left out")
+
+
+def convert_back(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file: converted, or trained with dinogrl-released.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for best_model.pth, best_model2.pth and best_shape.pth.")],
+) -> None:
+    """Write a model file as the three checkpoint files that the authors' code loads: the reverse of convert.
+
+    Example: dinogrl convert-back released.safetensors --out theirs
+    """
+    from dinogrl.models.archive import load_model
+    from dinogrl.models.released_files import write_released
+
+    trained = load_model(model)
+    for path in write_released(trained.network, trained.identities, out):
+        say(f"[green]{escape(str(path))}[/green]")
 
 
 def pretrain_prior(

@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
-from dinogrl.checkpoints import expect_keys, load_foreign
+from dinogrl.checkpoints import expect_keys, load_tensors
 from dinogrl.errors import CheckpointError
 from dinogrl.models.backbones.dinov2 import SHIPPED
 from dinogrl.models.backbones.dinov3 import FrozenDinov3, dinov3_state
@@ -156,9 +155,9 @@ def load_prior(prior: FrozenPrior, source: Path) -> None:
     files = sorted(source.glob("model*.safetensors")) if source.is_dir() else [source]
     if not files:
         raise CheckpointError(f"{source} holds no model.safetensors; give a Hugging Face directory with one, or a single file")
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors |= load_foreign(file)
+        tensors |= load_tensors(file)
     state = (dinov3_state if isinstance(prior, FrozenDinov3) else dinov2_state)(tensors)
     own = prior.vit.state_dict()
     # the mask token serves the prior's own training only, and files that went through a backbone class lack it
@@ -171,25 +170,27 @@ def load_prior(prior: FrozenPrior, source: Path) -> None:
 def load_resnet(source: str, stems: Sequence[Stem], layers: Layers) -> None:
     """Fill stems (all alike) and layers from an ImageNet ResNet in torchvision's names; its classifier is left out.
 
-    Non-local blocks, which ImageNet weights lack, keep their start.
+    Non-local blocks, which ImageNet weights lack, keep their start; so do the step counters of the batch norms, which the older
+    of torchvision's files lack.
     """
-    tensors = load_foreign(Path(source).expanduser())
-    first = {name: tensor for name, tensor in tensors.items() if name.startswith(("conv1.", "bn1."))}
+    tensors = load_tensors(Path(source).expanduser())
     for stem in stems:
-        fit(stem, first, source)
+        first = {name: tensor for name, tensor in tensors.items() if name.startswith(("conv1.", "bn1."))}
+        fit(stem, _counters(stem) | first, source)
     own = {name: tensor for name, tensor in layers.state_dict().items() if name.startswith("non_local")}
-    fit(layers, own | {name: tensor for name, tensor in tensors.items() if name.startswith("layer")}, source)
+    deep = {name: tensor for name, tensor in tensors.items() if name.startswith("layer")}
+    fit(layers, own | _counters(layers) | deep, source)
+
+
+def _counters(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in module.state_dict().items() if name.endswith("num_batches_tracked")}
 
 
 def load_mask_branch(source: str, mask: MaskEncoder) -> None:
     """Fill E_m and its decoder from a published mask branch: ``{"model": {...}}``, as in MaskBranch_vits14.pt."""
-    content = load_foreign(Path(source).expanduser())
-    tensors = content.get("model", content)
-    if not isinstance(tensors, dict):
-        raise CheckpointError(f"{source}: expected names and tensors under 'model', found {type(tensors).__name__}")
     names = {"bn_s": "norm", "down_sampling": "encode", "up_sampling": "decode"}
     renamed = {}
-    for name, tensor in tensors.items():
+    for name, tensor in load_tensors(Path(source).expanduser()).items():
         first, _, rest = name.partition(".")
         if first != "bn_t":  # there and unused
             renamed[f"{names.get(first, first)}.{rest}"] = tensor

@@ -1,24 +1,18 @@
-"""The authors' three checkpoint files and a ``dinogrl-released`` network of ours, in both directions.
+"""The authors' three state dicts and a ``dinogrl-released`` network of ours, in both directions.
 
 ``best_model``: the appearance stream; ``best_model2``: the enhancement; ``best_shape``: DINOv2, silhouette, priors, gait network.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dinogrl.checkpoints import load_foreign
 from dinogrl.errors import CheckpointError
-from dinogrl.models.archive import save_model
-from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.models.pretrained import dinov2_state, expect_tensors, official_dinov2_state
-from dinogrl.recipes.loading import load_recipe
 
 FILES = ("best_model", "best_model2", "best_shape")
 
@@ -54,12 +48,11 @@ _RENAMED = (
 )
 _PRIOR, _PUBLISHED_PRIOR = "gait.prior.vit.", "dinov2.dinov2."
 
-# what the published networks save and never use
-_UNUSED = {
-    "best_model": re.compile(r"share_encoder\.GAP\.p"),
-    "best_model2": re.compile(r"(?!)"),
-    "best_shape": re.compile(r"dinov2\.(gait_net\.(gcn_[sa]\..*|post_backbone\.GAP\.p)|(Mask|Denoising)_Branch\.bn_t\..*)"),
-}
+# of what the published network saves and never reads: hops of the graph convolutions, start of generalised-mean pooling
+GRAPH_SCALES, POOLING_EXPONENT = 5, 3.0
+APPEARANCE_CLASSIFIER = "BNNecks.fc_bin"
+HARD_CODED_CLASSES = 500
+"""Identities of the appearance classifier in the published source, whatever the dataset (those of HITSZ-VCM)."""
 
 # our stacked tensor of the enhancement -> the published tensors of its signs (None: one tensor for both), and their shape
 _DIRECTIONS = ("enhance_shape_net_3", "enhance_app_net_3")
@@ -83,50 +76,24 @@ _STEPS_SEEN = ("W1.1.num_batches_tracked", "W2.1.num_batches_tracked")
 def load_released(
     model: DinoGRL, best_model: Mapping[str, Tensor], best_model2: Mapping[str, Tensor], best_shape: Mapping[str, Tensor]
 ) -> list[str]:
-    """Fill a ``dinogrl-released`` network from the authors' three state dicts.
+    """Fill a ``dinogrl-released`` network from the authors' three state dicts, of any floating-point type.
 
     Returns the names of the tensors left out because the published network never uses them. Raises :class:`CheckpointError` that
     lists, by their published names, the tensors that are missing, unexpected or of another shape; another number of identities
-    than the model's is among these (:func:`released_identities`).
+    than the model's is among these (:func:`released_identities`). One exception: the published source gives its appearance
+    classifier 500 identities whatever the dataset. Of such a classifier the first columns are taken, as many as the model has
+    identities, beginning again where that is more than 500. Embeddings do not depend on classifiers.
     """
     given = dict(zip(FILES, (best_model, best_model2, best_shape), strict=True))
-    expected = to_released(model)
+    given["best_model"] = _with_own_classes(best_model, model)
+    expected, unused = _used(model), _unused(model)
     dropped: list[str] = []
     used: dict[str, dict[str, Tensor]] = {}
     for file, tensors in given.items():
-        unused = [name for name in tensors if _UNUSED[file].fullmatch(name)]
-        dropped += [f"{file}: {name}" for name in unused]
-        used[file] = {name: tensor for name, tensor in tensors.items() if name not in set(unused)}
+        dropped += [f"{file}: {name}" for name in tensors if name in unused[file]]
+        used[file] = {name: tensor for name, tensor in tensors.items() if name not in unused[file]}
         expect_tensors(used[file], expected[file], file)
     model.load_state_dict(_from_released(used, model))
-    return dropped
-
-
-def read_released(path: Path) -> dict[str, Tensor]:
-    """One of the authors' files as a state dict; nothing in it is executed."""
-    content = load_foreign(path)
-    inner = content.get("state_dict", content)
-    strange = (
-        [name for name, value in inner.items() if not isinstance(value, Tensor)] if isinstance(inner, dict) else ["state_dict"]
-    )
-    if strange:
-        raise CheckpointError(f"{path} holds more than tensors ({', '.join(map(str, strange[:4]))}); expected a state dict")
-    return {str(name).removeprefix("module."): value for name, value in inner.items()}
-
-
-def convert_released(best_model: Path, best_model2: Path, best_shape: Path, out: Path) -> list[str]:
-    """Turn the authors' three files into one model file of ours; returns the names of the tensors left out.
-
-    The number of identities is read from them. Raises :class:`CheckpointError` as :func:`load_released` does, before anything
-    is written.
-    """
-    tensors = [read_released(path) for path in (best_model, best_model2, best_shape)]
-    identities = released_identities(tensors[2])
-    recipe = load_recipe("dinogrl-released")
-    model = build_model(recipe, identities, start_weights=False)
-    dropped = load_released(model, *tensors)
-    sources = [path.name for path in (best_model, best_model2, best_shape)]
-    save_model(out, model, recipe, identities, {"converted_from": sources, "selection": "published"})
     return dropped
 
 
@@ -139,29 +106,70 @@ def released_identities(best_shape: Mapping[str, Tensor]) -> int:
 
 
 def to_released(model: DinoGRL) -> dict[str, dict[str, Tensor]]:
-    """The network's tensors as the published files name and shape them: file -> state dict.
+    """The network's tensors as the published files name and shape them: file -> state dict, for ``strict=True`` there.
 
-    The tensors that the published network holds but never uses are left out: load these with ``strict=False`` there. Raises
-    :class:`CheckpointError` for a network with parts that the published one lacks.
+    The tensors that the published network holds but never reads are among them: graph convolutions of zeros, pooling exponents
+    of 3, batch norms as they are made. Raises :class:`CheckpointError` for a network with parts that the published one lacks.
     """
+    used, unused = _used(model), _unused(model)
+    return {file: used[file] | unused[file] for file in FILES}
+
+
+def _used(model: DinoGRL) -> dict[str, dict[str, Tensor]]:
+    """All of the network's tensors by their published names."""
     files: dict[str, dict[str, Tensor]] = {file: {} for file in FILES}
     state = model.state_dict()
     prior = {name.removeprefix(_PRIOR): tensor for name, tensor in state.items() if name.startswith(_PRIOR)}
     files["best_shape"] |= {_PUBLISHED_PRIOR + name: tensor for name, tensor in official_dinov2_state(prior).items()}
-    strange = []
+    strange, wanted = [], {ours for ours, _, _ in _RENAMED}
     for name, tensor in state.items():
         rule = next((rule for rule in _RENAMED if name.startswith(rule[0])), None)
         if rule is not None:
             ours, file, theirs = rule
+            wanted.discard(ours)
             width = model.appearance_parts.weight.shape[2]
             files[file][theirs + name.removeprefix(ours)] = _parts_last(name, tensor, width)
         elif name.startswith("enhancement.query."):
             files["best_model2"] |= _enhancement_to_released(name.removeprefix("enhancement.query."), tensor)
         elif not name.startswith(_PRIOR):
             strange.append(name)
-    if strange:
-        raise CheckpointError(f"the published network has nothing like {', '.join(strange[:8])}; use the recipe dinogrl-released")
+    if not files["best_model2"]:
+        wanted.add("enhancement.")
+    if strange or wanted:
+        what = f"nothing like {', '.join(strange[:8])}" if strange else f"{', '.join(sorted(wanted)[:8])} besides"
+        raise CheckpointError(f"the published network has {what}; use the recipe dinogrl-released")
     return files
+
+
+def _unused(model: DinoGRL) -> dict[str, dict[str, Tensor]]:
+    """What the published networks save and never read, as they make it, but for the graph convolutions' random start."""
+    parts, channels = sum(model.stripes), model.appearance.out_channels
+    prior_channels = len(model.state_dict()["gait.priors.gait.assign.bias"])
+    graph = {
+        "A_res": torch.zeros(GRAPH_SCALES * parts, parts),
+        "mlp.layers.0.weight": torch.zeros(channels, GRAPH_SCALES * channels, 1),
+        "mlp.layers.0.bias": torch.zeros(channels),
+        **_prefixed("mlp.layers.1.", nn.BatchNorm1d(channels)),
+    }
+    best_shape = {
+        **_prefixed("dinov2.Mask_Branch.bn_t.", nn.BatchNorm1d(2, affine=False)),
+        **_prefixed("dinov2.Denoising_Branch.bn_t.", nn.BatchNorm1d(prior_channels, affine=False)),
+        "dinov2.gait_net.post_backbone.GAP.p": torch.full((1,), POOLING_EXPONENT),
+        **{f"dinov2.gait_net.gcn_{side}.stgc_p2p.{name}": tensor for side in "sa" for name, tensor in graph.items()},
+    }
+    return {"best_model": {"share_encoder.GAP.p": torch.full((1,), POOLING_EXPONENT)}, "best_model2": {}, "best_shape": best_shape}
+
+
+def _prefixed(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in module.state_dict().items()}
+
+
+def _with_own_classes(best_model: Mapping[str, Tensor], model: DinoGRL) -> Mapping[str, Tensor]:
+    """The same tensors, a hard-coded classifier among them brought to the model's number of identities."""
+    theirs, own = best_model.get(APPEARANCE_CLASSIFIER), model.appearance_neck.weight.shape
+    if theirs is None or theirs.shape != (*own[:2], HARD_CODED_CLASSES) or theirs.shape == own:
+        return best_model
+    return {**best_model, APPEARANCE_CLASSIFIER: theirs[:, :, torch.arange(own[2]) % HARD_CODED_CLASSES]}
 
 
 def _from_released(files: Mapping[str, Mapping[str, Tensor]], model: DinoGRL) -> dict[str, Tensor]:

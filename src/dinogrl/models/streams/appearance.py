@@ -57,10 +57,6 @@ class AppearanceStream(nn.Module):
         if way.order is not None:
             frames = frames[way.order]
         groups = frames.split(way.counts)
-        seen = [
-            stem(laid_out(group.flatten(0, 1)))
-            for stem, group in zip(self.stems, groups, strict=True)
-            if len(group)
-        ]
+        seen = [stem(laid_out(group.flatten(0, 1))) for stem, group in zip(self.stems, groups, strict=True) if len(group)]
         maps = set_pooling(self.layers(torch.cat(seen) if len(seen) > 1 else seen[0]), frames.shape[1])
         return maps if way.back is None else maps[way.back]
