@@ -4,13 +4,13 @@
 
 The embeddings are made up. A tracklet is the sum of four Gaussian draws: its person (half of the variance), what nothing explains
 (46 %), its camera (3 %) and its modality (1 %). Eight tracklets a person, half of them infrared, each from one of 20 cameras.
-Queries are tracklets of people in the gallery that are not in it themselves. The projection is learned from 2,000 tracklets of other
-people, as a training does. Truth is the ten nearest by mean part distance among all tracklets, as they are stored.
+Queries are tracklets of people in the gallery that are not in it themselves. The projection is learned from 2,000 tracklets of
+other people, as a training does. Truth is the ten nearest by mean part distance among all tracklets, as they are stored.
 
 ``clustered``: all parts are seen through one latent of 512 directions whose variances fall as k^-0.8 exp(-k/80). This is what the
-demo's trained DinoGRL does on people it was not trained on: an effective dimension of 21 to 26 for all parts together (here 22), 95 %
-of the variance in 99 to 112 directions (110), 99 % in 220 (208), and the shares above. ``hard``: the parts know nothing of each other
-and all their directions count the same. Distances then concentrate, and whatever a projection leaves out is missing.
+demo's trained DinoGRL does on people it was not trained on: an effective dimension of 21 to 26 for all parts together (here 22),
+95 % of the variance in 99 to 112 directions (110), 99 % in 220 (208), and the shares above. ``hard``: the parts know nothing of
+each other and all directions count the same. Distances then concentrate, and whatever a projection leaves out is missing.
 """
 
 from __future__ import annotations

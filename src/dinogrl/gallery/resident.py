@@ -109,7 +109,7 @@ class Resident:
     def nearest(
         self, queries: NDArray[np.float32], vectors: NDArray[np.floating], norms: NDArray[np.float32], count: int, filters: Filters
     ) -> list[list[str]]:
-        """For each query (Q,d) the ids of the ``count`` nearest that pass, nearest first. ``vectors`` (N,d), their squares ``norms``."""
+        """For each query (Q,d) the ids of the ``count`` nearest that pass, nearest first. ``norms``: squares of ``vectors``."""
         ids = self.ids
         passed = filters.mask(self)[: len(vectors)]
         chosen = np.flatnonzero(passed)

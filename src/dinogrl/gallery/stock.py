@@ -27,9 +27,9 @@ def take_stock(address: str, settings: Settings, aids: SearchAids, entries: Sequ
         calibration="none" if aids.calibration is None else aids.calibration.source,
         disk_bytes=sizes[0],
         memory_bytes=sizes[1],
-        by_camera=Counter(entry.camera for entry in entries),
-        by_modality=Counter(entry.modality.name.lower() for entry in entries),
-        by_collection=Counter(entry.collection for entry in entries),
+        by_camera=dict(Counter(entry.camera for entry in entries)),
+        by_modality=dict(Counter(entry.modality.name.lower() for entry in entries)),
+        by_collection=dict(Counter(entry.collection for entry in entries)),
         first=min(times, default=None),
         last=max(times, default=None),
     )

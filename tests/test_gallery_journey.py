@@ -1,0 +1,212 @@
+"""From a dataset on disk to answers, as a person does it: the model's file, a folder of tracklets, the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinogrl.cli.main import main
+from dinogrl.data.frames import read_frame, write_image
+from dinogrl.data.sightings import SeenFrame, Sighting, write_sighting
+from dinogrl.embedding.embedder import Embedder
+from dinogrl.errors import DataError, GalleryError
+from dinogrl.gallery import Added, Filters, Gallery, age_of, enrol_folder
+from dinogrl.gallery.strips import make_strip
+from dinogrl.models.archive import save_model
+from dinogrl.records import Modality
+from tiny_datasets import folder
+from tiny_models import tiny_model, tiny_recipe
+
+SMALL = ("data.workers=0", "data.frames=2", "data.height=64", "data.width=32")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a dataset in the folder layout, and a gallery of it made by the command line."""
+    home = tmp_path_factory.mktemp("journey")
+    save_model(home / "model.safetensors", tiny_model("baseline"), tiny_recipe("baseline", *SMALL), 5, {})
+    data = folder(home / "footage", levels=(), people=3, length=5)
+    random = np.random.default_rng(0)
+    for path in sorted(data.rglob("*.jpg")):
+        write_image(path, random.integers(0, 255, (32, 16, 3)).astype(np.uint8))
+    seen = SeenFrame("1.jpg", 0, 2.5, (0, 0, 10, 20), 0.9)
+    start = datetime(2026, 3, 1, 22, tzinfo=UTC)
+    sighting = Sighting("night.mp4", "f", "gate", Modality.INFRARED, 1, "hog", start, (seen, seen))
+    write_sighting(data / "person8" / "gate" / "infrared" / "walk1", sighting)
+    assert main(["gallery", "learn", str(home / "model.safetensors"), "--data", str(data)]) == 0
+    assert main(["gallery", "add", str(home / "g"), str(home / "model.safetensors"), "--data", str(data)]) == 0
+    return home
+
+
+@pytest.fixture(scope="module")
+def embedder(home: Path) -> Embedder:
+    return Embedder.load(home / "model.safetensors", "cpu")
+
+
+def test_what_was_enrolled(home: Path, embedder: Embedder) -> None:
+    with Gallery(home / "g", embedder, writable=True) as gallery:
+        info = gallery.info()
+        assert (
+            info.tracklets == 12 and info.by_camera == {"gate": 6, "yard": 6} and info.by_modality == {"visible": 6, "infrared": 6}
+        )
+        assert info.projection == "stored with the model"
+        entry = gallery.entries(["person8/gate/infrared/walk1"])[0]
+        assert entry.start == datetime(2026, 3, 1, 22, 0, 2, 500_000, tzinfo=UTC) and entry.modality is Modality.INFRARED
+        assert len(entry.frames) == 5 and all(Path(frame).is_file() for frame in entry.frames)
+        np.testing.assert_allclose(
+            gallery.parts([entry.id])[0], embedder.embed(list(entry.frames), "infrared"), rtol=2e-3, atol=2e-3
+        )
+        assert gallery.strip(entry.id) == make_strip(list(entry.frames))
+        assert enrol_folder(gallery, home / "footage") == Added(unchanged=12)
+
+
+def test_unchanged_tracklets_are_not_embedded_again(home: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.gallery.enrol.extract", lambda *_, **__: pytest.fail("embedded again"))
+    with Gallery(home / "g", embedder, writable=True) as gallery:
+        assert enrol_folder(gallery, home / "footage") == Added(unchanged=12)
+
+
+def test_other_pictures_under_the_same_names(home: Path, embedder: Embedder, tmp_path: Path) -> None:
+    shutil.copytree(home / "g", tmp_path / "g")
+    shutil.copytree(home / "footage", tmp_path / "footage")
+    with Gallery(tmp_path / "g", embedder, writable=True) as gallery:
+        with pytest.raises(GalleryError, match="in the gallery with other content"):
+            enrol_folder(gallery, tmp_path / "footage")  # the frames lie elsewhere
+        with pytest.raises(GalleryError, match="in the gallery with other content"):
+            enrol_folder(gallery, home / "footage", collection="march")
+        assert enrol_folder(gallery, tmp_path / "footage", prefix="copy/") == Added(added=12)
+        path = tmp_path / "footage" / "person8" / "gate" / "visible" / "walk1" / "1.jpg"
+        path.write_bytes((home / "footage" / "person9" / "gate" / "visible" / "walk1" / "2.jpg").read_bytes())
+        assert enrol_folder(gallery, tmp_path / "footage", prefix="copy/", replace=True) == Added(unchanged=11, replaced=1)
+
+
+def test_a_gallery_of_another_model(home: Path, embedder: Embedder, tmp_path: Path) -> None:
+    save_model(tmp_path / "other.safetensors", tiny_model("baseline", seed=1), tiny_recipe("baseline", *SMALL), 5, {})
+    other = Embedder.load(tmp_path / "other.safetensors", "cpu")
+    for writable in (False, True):
+        with pytest.raises(GalleryError, match=f"holds vectors of model {embedder.fingerprint}, given one of {other.fingerprint}"):
+            Gallery(home / "g", other, writable=writable)
+    with Gallery(home / "g") as gallery:  # and it was let go of
+        with pytest.raises(GalleryError, match="opened with an embedder"):
+            gallery.search_frames(["a.jpg"], "visible")
+        with pytest.raises(GalleryError, match="opened with an embedder"):
+            enrol_folder(gallery, home / "footage")
+
+
+def test_searching_by_frames(home: Path, embedder: Embedder) -> None:
+    frames = sorted((home / "footage" / "person9" / "yard" / "visible" / "walk1").glob("*.jpg"))
+    with Gallery(home / "g", embedder) as gallery:
+        first = gallery.search_frames(frames, "visible", top=3)
+        assert first[0].id == "person9/yard/visible/walk1" and first[0].distance == pytest.approx(0, abs=0.01)
+        arrays = gallery.search_frames([read_frame(frame) for frame in frames], Modality.VISIBLE, top=3)
+        assert [hit.id for hit in arrays] == [hit.id for hit in first]
+        infrared = gallery.search_frames(frames, "visible", filters=Filters(modalities=[Modality.INFRARED]))
+        assert len(infrared) == 6 and {hit.modality for hit in infrared} == {Modality.INFRARED}
+
+
+def test_search_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = home / "footage" / "person8" / "gate" / "infrared" / "walk1"
+    line = [
+        "search",
+        str(home / "g"),
+        str(home / "model.safetensors"),
+        "--image-folder",
+        str(query),
+        "--out",
+        str(tmp_path / "s.png"),
+    ]
+    assert main([*line, "--json", str(tmp_path / "s.json"), "--top", "4", "--camera", "gate"]) == 0
+    assert "person8/gate/infrared/walk1" in capsys.readouterr().out
+    answer = json.loads((tmp_path / "s.json").read_text())
+    assert answer["query"] == "walk1, infrared"  # as tracklet.json says
+    assert answer["hits"][0]["id"] == "person8/gate/infrared/walk1" and len(answer["hits"]) == 4
+    assert {hit["camera"] for hit in answer["hits"]} == {"gate"}
+    assert read_frame(tmp_path / "s.png").shape[0] > 5 * 96
+    assert main(["gallery", *line, "--json", "-", "--in", "visible", "--modality", "visible"]) == 0
+    assert {hit["modality"] for hit in json.loads(capsys.readouterr().out)["hits"]} == {"visible"}
+    assert main([*line, "--camera", 'x" or camera != "']) == 0
+    assert "nothing in the gallery meets the conditions" in capsys.readouterr().out
+
+
+def test_pictures_outlive_the_files(home: Path, embedder: Embedder, tmp_path: Path) -> None:
+    shutil.copytree(home / "footage", tmp_path / "footage")
+    with Gallery(tmp_path / "g", embedder, writable=True) as gallery:
+        enrol_folder(gallery, tmp_path / "footage")
+    query = home / "footage" / "person8" / "gate" / "infrared" / "walk1"
+    shutil.rmtree(tmp_path / "footage")
+    line = [
+        "search",
+        str(tmp_path / "g"),
+        str(home / "model.safetensors"),
+        "--image-folder",
+        str(query),
+        "--out",
+        str(tmp_path / "s.png"),
+    ]
+    assert main([*line, "--top", "1"]) == 0
+    strip = read_frame(tmp_path / "s.png")[-105:-15, 20:100]
+    assert strip.std() > 20, "the hit's frames, and not a grey field"
+
+
+def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here, file, there = str(home / "g"), str(tmp_path / "g.zip"), str(tmp_path / "there")
+    assert main(["gallery", "backup", here, file]) == 0 and main(["gallery", "restore", file, there]) == 0
+    assert main(["gallery", "remove", there, "--camera", "yard"]) == 0
+    assert "6 removed, 6 left" in capsys.readouterr().out
+    assert main(["gallery", "remove", there, "person8/gate/visible/walk1"]) == 0
+    assert main(["gallery", "expire", there, "--older-than", "30d"]) == 0
+    assert "0 removed, 5 left" in capsys.readouterr().out
+    assert main(["gallery", "info", there]) == 0
+    told = capsys.readouterr().out
+    assert "kB a tracklet" in told and "gate 5" in told
+    assert main(["gallery", "info", there, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tracklets"] == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("gallery info nowhere", "no gallery at nowhere; make one by: dinogrl gallery add nowhere"),
+        ("gallery inf x", "No such command 'inf'"),
+        ("gallery restore a.zip b", "no backup at a.zip"),
+        ("gallery expire g --older-than soon", "'soon' is no age"),
+        ("gallery remove {home}/g", "say what to remove"),
+        ("gallery remove {home}/g nobody", "no tracklet 'nobody' in the gallery; nothing was removed"),
+        ("search {home}/g {home}/model.safetensors", "either --image-folder DIR or --video FILE"),
+        ("search {home}/g {home}/model.safetensors --image-folder nowhere", "no folder at nowhere"),
+        ("search {home}/g {home}/model.safetensors --image-folder {home}", "no image in"),
+        ("search {home}/g nothing.safetensors --image-folder {home}", "at nothing.safetensors"),
+        ("gallery add {home}/footage {home}/model.safetensors --data {home}/footage", "is no gallery, and not empty"),
+        ("gallery add new {home}/model.safetensors --data nowhere", "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(home: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.format(home=home).split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: ") and message in said
+
+
+@pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), (" 1.5 d ", 36), ("2w", 336), ("90m", 1.5)])
+def test_ages(text: str, hours: float) -> None:
+    assert age_of(text).total_seconds() == hours * 3600
+
+
+@pytest.mark.parametrize("text", ["", "d", "-3d", "3", "3y", "1e9d", "9999999d"])
+def test_no_ages(text: str) -> None:
+    with pytest.raises(GalleryError, match="is no age"):
+        age_of(text)
+
+
+def test_broken_frames_are_said(home: Path, embedder: Embedder, tmp_path: Path) -> None:
+    shutil.copytree(home / "footage", tmp_path / "footage")
+    (tmp_path / "footage" / "person9" / "gate" / "visible" / "walk1" / "1.jpg").write_bytes(b"")
+    with (
+        Gallery(tmp_path / "g", embedder, writable=True) as gallery,
+        pytest.raises(DataError, match=r"person9/gate/visible/walk1/1\.jpg"),
+    ):
+        enrol_folder(gallery, tmp_path / "footage")
