@@ -135,7 +135,7 @@ def streamed_blocks(query: Array, gallery: Array, distance: Distance, meeting: M
     for start in range(0, len(query), rows):
         mine = _loaded(query[start : start + rows])
         distances = np.empty((len(mine), len(gallery)), dtype=np.float32)
-        columns = max(1, PARTS // (4 * int(np.prod(gallery.shape[1:]))))
+        columns = max(1, PARTS // max(1, 4 * int(np.prod(gallery.shape[1:]))))
         for column in range(0, len(gallery), columns):
             distances[:, column : column + columns] = _numpy(distance(mine, _loaded(gallery[column : column + columns])))
         for row in range(0, len(mine), _rows_at_once(meeting)):
