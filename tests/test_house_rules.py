@@ -28,7 +28,8 @@ DOORS = {
     r"torch\.cuda\.is_available|torch\.backends\..*": ("runtime.py",),
     r"cv2\.(imread|imdecode)|simplejpeg\.decode_jpeg(_header)?|PIL\.Image\.open|Image\.open": ("data/frames.py",),
     r".*\.cuda|.*\.is_cuda": (),
-    r"eval|exec|__import__|importlib\.import_module": (),
+    r"eval|exec|__import__": (),
+    r"importlib\.import_module": ("reproduce/bench_stages.py",),  # the literal implementation lies outside the package
 }
 # Names that say nothing; whatever is put there is never found again.
 DRAWERS = {"utils", "util", "common", "misc", "helpers", "helper", "base", "tools", "stuff"}

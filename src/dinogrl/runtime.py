@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -75,6 +77,32 @@ def fast_bfloat16(where: torch.device) -> bool:
 def wants_bfloat16(precision: str, where: torch.device) -> bool:
     """What a recipe's ``precision`` comes to on this device: ``auto`` takes bfloat16 where it is the faster one."""
     return precision == "bfloat16" or (precision == "auto" and fast_bfloat16(where))
+
+
+def synchronise(where: torch.device) -> None:
+    """Wait until the device has done all that was queued."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)
+
+
+def peak_memory(where: torch.device) -> int:
+    """Bytes that this process has held at most: on an accelerator its tensors, on a CPU all of the process."""
+    if where.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(where))
+    import resource  # not on every system, and wanted here alone
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_name(where: torch.device) -> str:
+    """What the device calls itself; of a CPU also the instructions that torch uses on it."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def threads() -> int:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from dinogrl.cli.screen import progress, say, score_table
@@ -18,7 +17,6 @@ def add_to(app: typer.Typer) -> None:
     """Hang these commands into the program."""
     app.command()(demo)
     app.command()(report)
-    app.command()(bench)
 
 
 def demo(
@@ -86,23 +84,3 @@ def report(
 
     write_page(out, runs, title=title, projection=projection)
     say(f"[green]{escape(str(out))}[/green]: open it in a browser")
-
-
-def bench() -> None:
-    """Measure the costly steps on this machine, beside a literal implementation of each.
-
-    Example: dinogrl bench
-    """
-    from dinogrl.reproduce.bench import bench as measure
-    from dinogrl.reproduce.bench import peak_memory
-
-    table = Table(title="steps a second", title_justify="left")
-    for heading in ("what", "here", "literal", "gain"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    with progress() as tell:
-        for done, row in enumerate(measure(), start=1):
-            tell("bench", done, 5, row.name)
-            literal, gain = ("", "") if row.literal is None or row.gain is None else (f"{row.literal:,.1f}", f"{row.gain:.1f} x")
-            table.add_row(row.name, f"{row.rate:,.1f} {row.unit}", literal, gain)
-    say(table)
-    say(f"peak memory {peak_memory() / 2**20:,.0f} MiB")

@@ -1,172 +1,139 @@
-"""How fast the costly steps are on this machine, beside a literal implementation of the same function.
+"""How fast the costly steps are on this machine, and how much memory they take, beside a literal implementation of each.
 
-Sizes are those of the paper unless a row says otherwise. Each row is the best of a few repetitions: what the machine can do, not
-what else it was doing.
+Every figure is measured in a process of its own, so that its memory is its own. Rates are the best of a few repetitions: what the
+machine can do, not what else it was doing.
 """
 
 from __future__ import annotations
 
-import math
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import json
+import multiprocessing
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from torch import Tensor
 
-from dinogrl import runtime
-from dinogrl.data.frames import decode, encode_jpeg
-from dinogrl.distances import mean_part_distance
-from dinogrl.losses import Objective
-from dinogrl.models.build import build_model
-from dinogrl.models.enhancement.local_to_global import LocalToGlobal
-from dinogrl.recipes import Recipe, load_recipe
+from dinogrl import checkpoints, runtime
+from dinogrl.errors import DinogrlError
+from dinogrl.reproduce.bench_stages import STAGES, Setting
+from dinogrl.reproduce.ceilings import Ceilings, best_seconds, measure_ceilings
 
-STRIPES = (1, 2, 4, 8, 16)
+LITERAL = Path(__file__).parents[3] / "benchmarks" / "literal.py"
+"""The literal implementation, in a checkout of the project; an installed package has none."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One row: things done a second, here and by the literal implementation (None where there is none)."""
+class Reading:
+    """Things done a second, floating-point operations a second (0: not counted), and bytes held at most."""
+
+    rate: float
+    flops: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage in one precision, and its literal implementation in float32 (None where there is none)."""
 
     name: str
     unit: str
-    rate: float
-    literal: float | None = None
+    precision: str
+    ours: Reading
+    literal: Reading | None
+    ceiling: float
+
+    @property
+    def share(self) -> float | None:
+        """Operations a second as a share of what matrix products in this precision reach."""
+        return self.ours.flops / self.ceiling if self.ours.flops else None
 
     @property
     def gain(self) -> float | None:
         """How many times faster than the literal implementation."""
-        return None if self.literal is None else self.rate / self.literal
+        return None if self.literal is None else self.ours.rate / self.literal.rate
+
+    @property
+    def memory_share(self) -> float | None:
+        """Peak memory over that of the literal implementation."""
+        return None if self.literal is None else self.ours.memory / self.literal.memory
 
 
-def bench(repetitions: int = 3) -> Iterator[Measured]:
-    """Measure one row after the other. Takes a minute or two on two cores."""
+@dataclass(frozen=True)
+class Bench:
+    """What to measure. ``literal``: the file of the literal implementation, or None to leave it out."""
+
+    stages: tuple[str, ...]
+    device: torch.device
+    threads: int
+    repetitions: int = 3
+    literal: Path | None = LITERAL
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.stages if name not in STAGES]
+        if unknown:
+            raise DinogrlError(f"no stage {unknown[0]!r} to measure; there are {', '.join(STAGES)}")
+
+    def ceilings(self) -> Ceilings:
+        """Of this machine, with the same threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return measure_ceilings(self.device, self.repetitions)
+        finally:
+            torch.set_num_threads(before)
+
+    def rows(self, ceilings: Ceilings) -> Iterator[Row]:
+        """Measure one stage after the other, the literal implementation in the same run."""
+        for name in self.stages:
+            stage = STAGES[name]
+            known = self.literal is not None and self.literal.is_file() and stage.literal is not None
+            literal = self._read(name, "literal", False) if known else None
+            for bfloat16 in (False, True) if stage.reduced else (False,):
+                ceiling = ceilings.bfloat16 if bfloat16 else ceilings.float32
+                precision = "bfloat16" if bfloat16 else "float32"
+                yield Row(name, stage.unit, precision, self._read(name, "ours", bfloat16), literal, ceiling)
+
+    def _read(self, name: str, form: str, bfloat16: bool) -> Reading:
+        here, there = multiprocessing.Pipe(duplex=False)
+        threads = 1 if STAGES[name].single else self.threads
+        setting = Setting(self.device, bfloat16, self.literal)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_measure, args=(there, name, form, setting, threads, self.repetitions), daemon=True
+        )
+        process.start()
+        there.close()
+        try:
+            reading: Reading = here.recv()
+        except EOFError:
+            process.join()
+            what = f"exit code {process.exitcode}" + (", often for lack of memory" if process.exitcode == -9 else "")
+            raise DinogrlError(f"measuring {name} ({form}) ended early with {what}; leave it out by naming other stages") from None
+        process.join()
+        return reading
+
+
+def _measure(answer: Connection, name: str, form: str, setting: Setting, threads: int, repetitions: int) -> None:
+    """In a process of its own."""
+    torch.set_num_threads(threads)
     runtime.seed_everything(1)
-    for measure in (decoding, enhancing, comparing, embedding, training):
-        yield measure(repetitions)
+    with runtime.denormals_flushed():
+        work = getattr(STAGES[name], form)(setting)
+        seconds = best_seconds(work.run, setting.device, repetitions)
+    answer.send(Reading(work.units / seconds, work.flop / seconds, runtime.peak_memory(setting.device)))
 
 
-def peak_memory() -> int:
-    """Bytes of memory that this process has held at most."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def decoding(repetitions: int) -> Measured:
-    """JPEG bytes to an RGB array."""
-    smooth = cv2.resize(np.random.default_rng(1).integers(0, 256, (16, 8, 3), dtype=np.uint8), (128, 256))
-    content = encode_jpeg(np.ascontiguousarray(smooth))
-    frames = 200
-    ours = _seconds(lambda: [decode(content) for _ in range(frames)], repetitions)
-    return Measured("decode a frame of 256 x 128", "frames", frames / ours)
-
-
-def enhancing(repetitions: int) -> Measured:
-    """Forward and backward through the local-to-global enhancement, as published (the query projected anew in every step)."""
-    clips, width, granularities = 4, 256, STRIPES[1:]
-    module = LocalToGlobal(STRIPES, granularities, channels=256, shared=True, latent=False)
-    literal = LiteralEnhancement(width)
-    gait, appearance = torch.randn(2, clips, sum(STRIPES), width).unbind(0)
-
-    def ours() -> None:
-        sum(part.square().mean() for part in module(gait.requires_grad_(), appearance)).backward()
-
-    def literally() -> None:
-        literal(gait.requires_grad_(), appearance).square().mean().backward()
-
-    name = "enhance a clip, forward and backward"
-    return Measured(name, "clips", clips / _seconds(ours, repetitions), clips / _seconds(literally, 1))
-
-
-def comparing(repetitions: int) -> Measured:
-    """Mean over 70 parts of the Euclidean distance."""
-    random = np.random.default_rng(1)
-    query, gallery = (random.standard_normal((rows, 70, 256), dtype=np.float32) for rows in (200, 1000))
-    pairs = len(query) * len(gallery)
-    ours = _seconds(lambda: mean_part_distance(query, gallery), repetitions)
-    literal = _seconds(lambda: _distance_literally(query, gallery), repetitions)
-    return Measured("compare two tracklets of 70 parts", "pairs", pairs / ours, pairs / literal)
-
-
-def embedding(repetitions: int) -> Measured:
-    """The demo's network in evaluation mode."""
-    recipe = _offline("demo_dinogrl")
-    model = build_model(recipe, identities=20).eval()
-    frames, modality = _clips(recipe, 16)
-    with torch.no_grad():
-        return Measured("embed a clip, demo preset", "clips", 16 / _seconds(lambda: model(frames, modality), repetitions))
-
-
-def training(repetitions: int) -> Measured:
-    """The demo's network, its losses and their gradient."""
-    recipe = _offline("demo_dinogrl")
-    model, objective = build_model(recipe, identities=20).train(), Objective(recipe.objective)
-    frames, modality = _clips(recipe, 16)
-    identity = torch.arange(16) % 4
-
-    def step() -> None:
-        objective(model(frames, modality), identity)["total"].backward()
-
-    return Measured("train on a clip, demo preset", "clips", 16 / _seconds(step, repetitions))
-
-
-class LiteralEnhancement(torch.nn.Module):
-    """The same enhancement as it would be written down: every relation of 256 x 256 is made and kept, one step after the other."""
-
-    def __init__(self, width: int, channels: int = 256) -> None:
-        super().__init__()
-        self.width = width
-        self.query, self.key, self.value = (torch.nn.Conv1d(1, channels, 1) for _ in range(3))
-        self.plus, self.minus = (torch.nn.Sequential(torch.nn.Conv1d(channels, 1, 1), torch.nn.BatchNorm1d(1)) for _ in range(2))
-
-    def forward(self, gait: Tensor, appearance: Tensor) -> Tensor:
-        """(B,P,D) twice -> all enhanced features, (2G,B,D)."""
-        found, start = [], 1
-        for stripes in STRIPES[1:]:
-            one, other = gait[:, 0], appearance[:, 0]
-            for part in range(start, start + stripes):
-                one, other = self._step(one, appearance[:, part]), self._step(other, gait[:, part])
-            found += [one, other]
-            start += stripes
-        return torch.stack(found)
-
-    def _step(self, feature: Tensor, stripe: Tensor) -> Tensor:
-        query, key, value = self.query(feature[:, None]), self.key(stripe[:, None]), self.value(stripe[:, None])
-        relation = query.transpose(1, 2) @ key / self.width
-        sides = [
-            side(value @ part.transpose(1, 2)) for side, part in ((self.plus, relation.relu()), (self.minus, (-relation).relu()))
-        ]
-        return feature + (sides[0] - sides[1])[:, 0]
-
-
-def _distance_literally(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    total = np.zeros((len(query), len(gallery)), dtype=np.float32)
-    for part in range(query.shape[1]):
-        a, b = query[:, part], gallery[:, part]
-        squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
-        total += np.sqrt(np.maximum(squared, 0))
-    return total / query.shape[1]
-
-
-def _offline(name: str) -> Recipe:
-    return load_recipe(name, ["model.gait.prior.random_init=true"])
-
-
-def _clips(recipe: Recipe, count: int) -> tuple[Tensor, Tensor]:
-    data = recipe.data
-    return torch.randn(count, data.frames, 3, data.height, data.width), torch.arange(count) % 2
-
-
-def _seconds(work: Callable[[], object], repetitions: int) -> float:
-    work()
-    best = math.inf
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
+def write_results(path: Path, bench: Bench, ceilings: Ceilings, rows: Iterable[Row]) -> None:
+    """Everything that was measured, as JSON, with the machine and the date."""
+    content: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"device": runtime.device_name(bench.device), "threads": bench.threads, "system": platform.platform()},
+        "versions": runtime.versions(),
+        "ceilings": asdict(ceilings),
+        "rows": [{**asdict(row), "share": row.share, "gain": row.gain, "memory_share": row.memory_share} for row in rows],
+    }
+    checkpoints.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
