@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,3 +211,22 @@ def test_broken_frames_are_said(home: Path, embedder: Embedder, tmp_path: Path) 
         pytest.raises(DataError, match=r"person9/gate/visible/walk1/1\.jpg"),
     ):
         enrol_folder(gallery, tmp_path / "footage")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gallery.md"])
+def test_the_ten_lines_of_the_pages_run(
+    home: Path, tmp_path: Path, repository: Path, page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, but for where the model and the pictures lie."""
+    text = (repository / page).read_text(encoding="utf-8")
+    program = next(
+        block for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "enrol_folder(" in block
+    )
+    shutil.copytree(home / "footage", tmp_path / "footage")
+    for frame in ("1.jpg", "2.jpg"):
+        shutil.copy(home / "footage" / "person9" / "gate" / "visible" / "walk1" / frame, tmp_path / frame)
+    monkeypatch.chdir(tmp_path)
+    exec(
+        compile(program.replace("runs/vcm/model.safetensors", str(home / "model.safetensors")), page, "exec"), {"__name__": "page"}
+    )
+    assert "person" in capsys.readouterr().out

@@ -51,6 +51,11 @@ def misunderstood(line: str) -> str:
     if not words or words[0] not in COMMANDS:
         return f"no command {words[:1]}"
     command = COMMANDS[words[0]]
+    while hasattr(command, "commands") and len(words) > 1:  # a group: gallery add
+        words = words[1:]
+        if words[0] not in command.commands:
+            return f"no command {words[:1]}"
+        command = command.commands[words[0]]
     try:
         values = command.make_context(words[0], list(words[1:])).params
         if "recipe" in values:
@@ -71,6 +76,8 @@ def test_a_command_in_the_docs_is_understood(page: str, line: str, monkeypatch: 
     [
         "dinogrl trian x",
         "dinogrl check x --colour",
+        "dinogrl gallery ad x",
+        "dinogrl gallery remove x --colour red",
         "dinogrl train dinogrl training.epoch=3 --data x",
         "make tea",
         "dinogrl train x",
