@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def tree(out: Path) -> dict[str, bytes]:
 
 def test_two_walkers_are_cut_out_where_and_when_they_walk(film: Path, tmp_path: Path) -> None:
     start = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
-    cut = cut_tracklets(film, tmp_path, detector=Finder(TWO), settings=FootageSettings(camera="gate", start=start, max_crowding=1))
+    cut = cut_tracklets(
+        film, tmp_path, detector=Finder(TWO), settings=FootageSettings(camera="gate", start=start, max_crowding=1, max_change=999)
+    )
     assert {tracklet.folder.parents[2].name for tracklet in cut} == {
         cut[0].folder.parents[2].name[:-4] + n for n in ("0001", "0002")
     }
@@ -92,6 +95,28 @@ def test_long_tracks_are_cut_and_short_small_and_crowded_ones_left_out(tmp_path:
     assert cut[0].end < cut[1].start
 
 
+def test_a_track_that_changes_over_to_somebody_else_is_parted(tmp_path: Path) -> None:
+    """One box follows the first walker until he meets the second, then goes on with that one: as trackers do."""
+    blue = Walker(105, 60, -0.5, colour=1)
+    red = replace(TWO[0], row=60)
+    meeting = next(frame for frame in range(90) if red.box(frame)[0] >= blue.box(frame)[0])
+    film = write_film(tmp_path / "film.mp4", 80, lambda frame: draw((red,) if frame < meeting else (blue,), frame))
+    finder = Finder((replace(red, last=meeting), replace(blue, left=blue.box(meeting)[0], first=meeting)))
+    cut = cut_tracklets(film, tmp_path / "out", detector=finder)
+    assert len(cut) == 2 and cut[0].folder.parents[2] != cut[1].folder.parents[2]
+    first, second = (read_sighting(tracklet.folder) for tracklet in cut)
+    assert first.frames[-1].index < meeting <= second.frames[0].index <= first.frames[-1].index + 2
+    together = cut_tracklets(
+        film, tmp_path / "together", detector=replaced(finder), settings=FootageSettings(max_change=999, max_frames=99)
+    )
+    assert len(together) == 1, "the tracker alone does not see it"
+
+
+def replaced(finder: Finder) -> Finder:
+    """The same, from the first picture on again."""
+    return Finder(finder.walkers)
+
+
 def test_a_camera_that_switches_at_dusk_gives_both_modalities(tmp_path: Path) -> None:
     one = (Walker(5, 60, 1.5),)
     film = write_film(tmp_path / "dusk.mp4", 90, lambda frame: draw(one, frame, infrared=frame >= 41))
@@ -100,7 +125,10 @@ def test_a_camera_that_switches_at_dusk_gives_both_modalities(tmp_path: Path) ->
     assert [t.folder.parent.name for t in cut] == ["visible", "infrared"]
     assert read_sighting(cut[0].folder).frames[-1].index == 40 and read_sighting(cut[1].folder).frames[0].index == 41
     given = cut_tracklets(
-        film, tmp_path / "given", detector=Finder(one), settings=FootageSettings(modality="infrared", max_frames=100)
+        film,
+        tmp_path / "given",
+        detector=Finder(one),
+        settings=FootageSettings(modality="infrared", max_frames=100, max_change=999),
     )
     assert [t.modality for t in given] == [Modality.INFRARED]
 

@@ -19,6 +19,7 @@ from dinogrl.data.frames import read_frame
 from dinogrl.data.sightings import SeenFrame, Sighting, read_sighting, write_sighting
 from dinogrl.errors import DinogrlError
 from dinogrl.footage.boxes import Boxes, alone, merged, nesting, overlap
+from dinogrl.footage.clothes import WINDOW, clothes, newcomer
 from dinogrl.footage.crops import TALLEST, crop, inside_share, sharpness
 from dinogrl.footage.detect import HogDetector, load_detector
 from dinogrl.footage.ledger import BoxJournal
@@ -273,6 +274,25 @@ def test_sharpness_falls_with_blur_and_heeds_neither_light_nor_contrast() -> Non
     assert values[0] > 0.2 > values[1] > 0.07 > values[2]
     dim = (person * 0.4 + 60).astype(np.uint8)
     assert sharpness(dim) == pytest.approx(values[0], rel=0.1)
+
+
+@given(moment=st.integers(0, 2 * WINDOW), step=st.floats(0, 120), seed=st.integers(0, 99))
+def test_a_newcomer_is_told_by_his_clothes(moment: int, step: float, seed: int) -> None:
+    """Clothes of noise, with a jump at a known moment: it is found there when it is large, and never invented."""
+    random = np.random.default_rng(seed)
+    seen = 100 + random.normal(0, 2, (2 * WINDOW, 6)).astype(np.float32)
+    seen[moment:, 4] += step  # of the legs
+    count = newcomer(list(seen), 45.0)
+    assert newcomer(list(seen[:-1]), 45.0) == 0, "too few to say"
+    if step < 40 or moment in (0, 2 * WINDOW):
+        assert count == 0
+    if step > 50 and abs(moment - WINDOW) <= 3:
+        assert count == 2 * WINDOW - moment
+
+
+def test_clothes_are_those_of_the_walker() -> None:
+    red, blue = (clothes(crop(draw(TWO, 20), walker.box(20))) for walker in TWO)
+    assert np.abs(red[:3] - blue[:3]).max() > 45 > np.abs(red[3:] - blue[3:]).max(), "other coats, the same trousers"
 
 
 SIGHTING = Sighting(

@@ -176,7 +176,7 @@ class _Writer:
     def write(self, cut: Cut) -> None:
         """Write one tracklet beside its place, then move it there, so that nobody ever sees half of it."""
         camera = str(self._settings.camera)
-        folder = self._out / f"{self._prefix}-{cut.track:04d}" / camera / cut.modality.name.lower() / f"{cut.part:02d}"
+        folder = self._out / f"{self._prefix}-{cut.person:04d}" / camera / cut.modality.name.lower() / f"{cut.part:02d}"
         self.count += 1
         if folder.is_dir():
             return
@@ -192,7 +192,7 @@ class _Writer:
                 fingerprint=self._key,
                 camera=camera,
                 modality=cut.modality,
-                track=cut.track,
+                track=cut.person,
                 detector=self._detector,
                 started=self._started,
                 frames=tuple(cut.frames),

@@ -25,8 +25,9 @@ class FootageSettings:
 
     ``min_height``: smaller boxes are left out. ``min_inside``: share of a box that must lie in the picture. ``min_sharpness``:
     blurrier crops are left out (:func:`dinogrl.footage.crops.sharpness`). ``max_crowding``: so is a box that overlaps another by
-    more (intersection over union): nobody could say whom it shows. ``min_frames``: tracklets with fewer are left out;
-    ``max_frames``: longer tracks are cut. ``max_gap``: seconds without a box after which a track goes on as a new tracklet.
+    more (intersection over union): nobody could say whom it shows. ``max_change``: of the clothes' colour within a track, beyond
+    which it follows somebody else now (:func:`dinogrl.footage.clothes.newcomer`). ``min_frames``: tracklets with fewer are left
+    out; ``max_frames``: longer tracks are cut. ``max_gap``: seconds without a box after which a track goes on as a new tracklet.
     ``quality``: of the JPEG files.
     """
 
@@ -40,6 +41,7 @@ class FootageSettings:
     min_inside: float = 0.75
     min_sharpness: float = 0.07
     max_crowding: float = 0.35
+    max_change: float = 45.0
     min_frames: int = 8
     max_frames: int = 64
     max_gap: float = 1.0
