@@ -30,7 +30,7 @@ recipe: demo_dinogrl
 rows:
   - {label: baseline, overrides: [model.gait=null, model.enhancement=null], paper: [10, 20, 30, 40]}
   - {label: "whole_method", note: "a|b & c"}
-  - {label: masks, unavailable: no such network, paper: [1, 2, 3, 4]}
+  - {label: masks, masks: no/such, paper: [1, 2, 3, 4]}
 """
 
 
@@ -74,7 +74,7 @@ def test_a_table_is_filled_in_and_what_is_done_is_reused(
     assert float(rows["baseline"]["visible_to_infrared_mAP_std"]) == pytest.approx(stdev(measured), abs=1e-3)
     assert rows["baseline"]["paper_visible_to_infrared_mAP"] == "40.0" and rows["masks"]["seeds"] == "0"
     text = (out / "mine.md").read_text()
-    assert f"{mean(measured):.1f} ± {stdev(measured):.1f}" in text and "a\\|b & c" in text and "no such network" in text
+    assert f"{mean(measured):.1f} ± {stdev(measured):.1f}" in text and "a\\|b & c" in text and "no masks at" in text
     assert "another dataset" in text, "simulated people are not the paper's"
     assert text.count("dinogrl train demo_dinogrl") == 4 and "dinogrl reproduce" in text
     assert r"whole\_method" in (out / "mine.tex").read_text()

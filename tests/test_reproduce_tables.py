@@ -22,12 +22,13 @@ from tiny_models import clips
 from tiny_recipe import TINY
 
 TABLES = {name: table for name, table in shipped_tables().items() if table.of_the_paper}
+NOWHERE = Path("nowhere")
 SMALL = (*TINY, "model.pooling.stripes=[1,2,4,8,16]", "model.enhancement.granularities=[2,4,8,16]")
 
 
 def every_run(**settings: object) -> list[Run]:
     chosen = Settings(Path("out"), **settings)  # type: ignore[arg-type]
-    return distinct_runs([line for name, table in TABLES.items() for line in plan_table(name, table, chosen, "data")])
+    return distinct_runs([line for name, table in TABLES.items() for line in plan_table(name, table, chosen, "data", NOWHERE)])
 
 
 @pytest.mark.parametrize("run", every_run(recipe="demo_dinogrl", overrides=SMALL), ids=lambda run: run.recipe.name)
@@ -44,7 +45,7 @@ def test_every_row_takes_a_training_step(run: Run) -> None:
 @pytest.mark.parametrize("base", ["dinogrl", "dinogrl-released", "demo_dinogrl"])
 def test_rows_load_on_every_base_and_differ_from_each_other(base: str) -> None:
     for name, table in TABLES.items():
-        lines = plan_table(name, table, Settings(Path("out"), recipe=base), "data")
+        lines = plan_table(name, table, Settings(Path("out"), recipe=base), "data", NOWHERE)
         runs = [line.runs for line in lines if line.runs]
         if not table.sweeps:  # the sweeps meet in the paper's own values
             digests = {run[0].folder for run in runs}
@@ -56,11 +57,13 @@ def test_the_whole_method_is_one_run_in_all_tables() -> None:
     folders = []
     for name, table in TABLES.items():
         plain = load_recipe("dinogrl")
-        for line in plan_table(name, table, Settings(Path("out")), "data"):
+        for line in plan_table(name, table, Settings(Path("out")), "data", NOWHERE):
             folders += [run.folder for run in line.runs if recipe_digest(run.recipe, "data") == recipe_digest(plain, "data")]
     assert len(set(folders)) == 1
-    assert len(folders) == 11 + 1, "table 1, table 2 with 6 frames, tables 3-9, three times in figure 4"
-    sasgl = [line.runs for name in ("table3", "table9") for line in plan_table(name, TABLES[name], Settings(Path("out")), "d")]
+    assert len(folders) == 2 + 7 + 3, "table 1, table 2 with 6 frames, tables 3-9, three times in figure 4"
+    sasgl = [
+        line.runs for name in ("table3", "table9") for line in plan_table(name, TABLES[name], Settings(Path("out")), "d", NOWHERE)
+    ]
     names = {run[0].recipe.name: run[0] for run in sasgl}
     assert names["table3 + SASGL"] == names["table9 none"]
 
@@ -71,7 +74,7 @@ def test_the_papers_numbers_of_the_whole_method_agree() -> None:
 
 
 def test_other_priors_load_under_their_names() -> None:
-    lines = plan_table("priors", shipped_tables()["priors"], Settings(Path("out")), "data")
+    lines = plan_table("priors", shipped_tables()["priors"], Settings(Path("out")), "data", NOWHERE)
     priors = [run.recipe.model.gait.prior for line in lines for run in line.runs if run.recipe.model.gait is not None]
     assert len({(prior.name, prior.lora) for prior in priors}) == len(lines)
     for prior in priors:
@@ -79,20 +82,22 @@ def test_other_priors_load_under_their_names() -> None:
 
 
 def test_seeds_epochs_and_the_users_own_changes() -> None:
-    lines = plan_table("table6", TABLES["table6"], Settings(Path("o"), 3, 7, None, ("objective.margin=0.4", "seed=5")), "data")
+    lines = plan_table(
+        "table6", TABLES["table6"], Settings(Path("o"), 3, 7, None, ("objective.margin=0.4", "seed=5")), "data", NOWHERE
+    )
     for line in lines:
         assert [run.recipe.seed for run in line.runs] == [5, 6, 7]
         assert len({run.folder.name.rsplit("-", 1)[0] for run in line.runs}) == 1
         assert all(run.recipe.training.epochs == 7 and run.recipe.objective.margin == 0.4 for run in line.runs)
     # a row is what it says, whatever the user changed
     contrary = Settings(Path("o"), overrides=("model.gait.joint=true", "model.gait.prior.height=224"))
-    without = plan_table("table6", TABLES["table6"], contrary, "data")[0].runs[0].recipe
+    without = plan_table("table6", TABLES["table6"], contrary, "data", NOWHERE)[0].runs[0].recipe
     assert without.model.gait is not None and not without.model.gait.joint
-    assert plan_table("table3", TABLES["table3"], contrary, "data")[0].runs[0].recipe.model.gait is None
+    assert plan_table("table3", TABLES["table3"], contrary, "data", NOWHERE)[0].runs[0].recipe.model.gait is None
 
 
 def test_first_seeds_come_first_and_a_row_has_the_commands_that_make_it() -> None:
-    runs = distinct_runs(plan_table("table3", TABLES["table3"], Settings(Path("o"), 2), "data"))
+    runs = distinct_runs(plan_table("table3", TABLES["table3"], Settings(Path("o"), 2), "data", NOWHERE))
     assert [run.recipe.seed for run in runs] == [1] * 4 + [2] * 4
     for run in runs:
         train, evaluate = run.commands(Path("d"))
@@ -101,12 +106,12 @@ def test_first_seeds_come_first_and_a_row_has_the_commands_that_make_it() -> Non
 
 
 def test_granularities_are_those_of_the_base_recipe() -> None:
-    labels = [line.label for line in plan_table("table8", TABLES["table8"], Settings(Path("o")), "d")]
+    labels = [line.label for line in plan_table("table8", TABLES["table8"], Settings(Path("o")), "d", NOWHERE)]
     assert labels == ["2", "2, 4", "2, 4, 8", "2, 4, 8, 16"]
-    demo = plan_table("table8", TABLES["table8"], Settings(Path("o"), recipe="demo_dinogrl"), "d")
+    demo = plan_table("table8", TABLES["table8"], Settings(Path("o"), recipe="demo_dinogrl"), "d", NOWHERE)
     assert [line.label for line in demo] == ["2", "2, 3", "2, 3, 6"]
     with pytest.raises(RecipeError, match="has no enhancement"):
-        plan_table("table8", TABLES["table8"], Settings(Path("o"), recipe="baseline"), "d")
+        plan_table("table8", TABLES["table8"], Settings(Path("o"), recipe="baseline"), "d", NOWHERE)
 
 
 def test_digest_knows_what_a_run_learns_from() -> None:
@@ -158,3 +163,13 @@ def test_a_table_of_ones_own_with_a_mistake(content: str, hint: str, tmp_path: P
 def test_unknown_tables_are_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'table3'"):
         find_table("tabel3")
+
+
+def test_rows_of_masks_are_run_where_the_masks_are(tmp_path: Path) -> None:
+    lines = {line.label: line for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", tmp_path)}
+    assert [label for label, line in lines.items() if line.runs] == ["DINOv2"] and "no masks at" in lines["SCHP"].lacking
+    (tmp_path / "masks" / "schp").mkdir(parents=True)
+    lines = {line.label: line for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", tmp_path)}
+    recipe = lines["SCHP"].runs[0].recipe
+    assert recipe.data.masks == "masks/schp" and recipe.model.gait is not None and recipe.model.gait.silhouette == "masks"
+    assert not lines["Grapy-ML"].runs

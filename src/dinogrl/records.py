@@ -91,7 +91,8 @@ class ClipBatch:
     """Clips ready for the network.
 
     ``frames`` (B,T,3,H,W) float, ImageNet-normalised; ``modality``, ``identity``, ``camera`` (B,) int64. In training ``identity``
-    is a class index 0..K-1, in evaluation the dataset's own number. ``tracklet_ids`` holds B names, for messages.
+    is a class index 0..K-1, in evaluation the dataset's own number. ``tracklet_ids`` holds B names, for messages. ``masks``, where
+    the recipe names some: (B,T,H,W) float, probability of the person at each pixel, as a parser saw it.
     """
 
     frames: Tensor
@@ -100,6 +101,7 @@ class ClipBatch:
     camera: Tensor
     tracklet_ids: list[str]
     replaced_frames: int = 0
+    masks: Tensor | None = None
 
     def __post_init__(self) -> None:
         clips = self.frames.shape[0]
@@ -108,16 +110,24 @@ class ClipBatch:
             shape = tuple(getattr(self, name).shape)
             assert shape == (clips,), f"{name} must be ({clips},), got {shape}"
         assert len(self.tracklet_ids) == clips, f"{clips} clips but {len(self.tracklet_ids)} tracklet ids"
+        wanted = (*self.frames.shape[:2], *self.frames.shape[3:])
+        assert self.masks is None or self.masks.shape == wanted, f"masks must be {wanted}, got {tuple(self.masks.shape)}"
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network is called with: frames and modality, and masks where there are any."""
+        return (self.frames, self.modality) if self.masks is None else (self.frames, self.modality, self.masks)
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
         names = ("frames", "modality", "identity", "camera")
         moved: dict[str, Any] = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        return replace(self, **moved)
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        return replace(self, **moved, masks=masks)
 
     def pin_memory(self) -> ClipBatch:
         """The same batch in page-locked memory (called by the data loader)."""
-        return replace(self, frames=self.frames.pin_memory())
+        return replace(self, frames=self.frames.pin_memory(), masks=None if self.masks is None else self.masks.pin_memory())
 
 
 @dataclass

@@ -21,8 +21,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from dinogrl.data.clips import SAMPLINGS
 from dinogrl.data.frames import read_clip
+from dinogrl.data.masks import read_masks
 from dinogrl.data.samplers import AlignedPairs, BatchSampler, IdentityBalanced, Pick, rows_of_rank
-from dinogrl.data.transforms import Change, apply, draw
+from dinogrl.data.transforms import Change, apply, draw, move_masks
 from dinogrl.errors import DataError
 from dinogrl.recipes.schema import Batch, Data
 from dinogrl.records import ClipBatch, Tracklet
@@ -202,13 +203,19 @@ class _Filler:
         self.tracklets, self.data, self.replaced = tracklets, data, 0
         shape = (len(tracklets), data.frames, 3, data.height, data.width)
         self.frames = torch.from_numpy(np.empty(shape, np.float32))  # numpy's memory, in huge pages: a sixth of the time to touch
+        self.masks = None if data.masks is None else torch.zeros(shape[:2] + shape[3:])
         if get_worker_info() is not None:
             self.frames.share_memory_()  # now, while it is empty; sending it later then copies nothing
+            if self.masks is not None:
+                self.masks.share_memory_()
         self._array = self.frames.numpy()
 
     def fill(self, place: int, indices: np.ndarray, changes: list[Change]) -> None:
         clip, replaced = read_clip(self.tracklets[place], indices, (self.data.height, self.data.width), self.data.broken_frames)
         apply(clip, changes, out=self._array[place])
+        if self.masks is not None and self.data.masks is not None:
+            masks = read_masks(self.tracklets[place], indices, (self.data.height, self.data.width), self.data.masks)
+            move_masks(masks, changes, out=self.masks[place].numpy())
         self.replaced += replaced
 
     def batch(self, identities: list[int]) -> ClipBatch:
@@ -219,6 +226,7 @@ class _Filler:
             camera=torch.tensor([tracklet.camera for tracklet in self.tracklets], dtype=torch.int64),
             tracklet_ids=[tracklet.id for tracklet in self.tracklets],
             replaced_frames=self.replaced,
+            masks=self.masks,
         )
 
 

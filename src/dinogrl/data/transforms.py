@@ -132,6 +132,16 @@ def apply(clip: NDArray[np.uint8], changes: Sequence[Change], out: Float | None 
     return out
 
 
+def move_masks(masks: NDArray[np.uint8], changes: Sequence[Change], out: Float) -> None:
+    """(T,H,W) uint8 -> ``out`` (T,H,W) float32 in 0..1: shifted and flipped with their frames, background moves in.
+
+    Nothing is erased: what a parser saw, it saw in the whole picture.
+    """
+    for number, mask in enumerate(masks):
+        moved = _moved(mask[..., None], changes[number % len(changes)])
+        np.divide(moved.reshape(mask.shape), 255, out=out[number], dtype=np.float32)
+
+
 def _moved(frame: NDArray[np.uint8], change: Change) -> NDArray[np.uint8]:
     """(H,W,3): shifted, then flipped. A crop out of a picture with a black border is a shift that lets black move in."""
     height, width, _ = frame.shape

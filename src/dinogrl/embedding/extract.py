@@ -40,7 +40,7 @@ def extract(
     with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
         for batch in batches:
             moved = batch.to(device)
-            output: ModelOutput = network(moved.frames, moved.modality)
+            output: ModelOutput = network(*moved.inputs)
             vectors = output.embedding.float().cpu().numpy()
             broken = ~np.isfinite(vectors).all(axis=(1, 2))
             if broken.any():

@@ -36,7 +36,7 @@ def write_silhouettes(
         return
     batch = next(iter(evaluation_loader(shown, data, sampling=sampling, batch=len(shown)))).to(device)
     with torch.inference_mode():
-        output: ModelOutput = network.eval().to(device)(batch.frames, batch.modality)
+        output: ModelOutput = network.eval().to(device)(*batch.inputs)
     assert output.maps is not None, "this network makes no maps"
     named = {name: getattr(output.maps, name) for name in ("silhouette", "gait_prior", "appearance_prior", "enriched")}
     maps = {name: value.float().cpu().numpy().astype(np.float16) for name, value in named.items() if value is not None}

@@ -55,10 +55,10 @@ class FlipAveraged(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
-        """As the network: frames (B,T,3,H,W), modality (B,)."""
-        plain: ModelOutput = self.network(frames, modality)
-        mirrored: ModelOutput = self.network(frames.flip(-1), modality)
+    def forward(self, frames: Tensor, modality: Tensor, *masks: Tensor) -> ModelOutput:
+        """As the network: frames (B,T,3,H,W), modality (B,), and masks (B,T,H,W) where it reads them."""
+        plain: ModelOutput = self.network(frames, modality, *masks)
+        mirrored: ModelOutput = self.network(frames.flip(-1), modality, *(mask.flip(-1) for mask in masks))
         return replace(plain, parts=(plain.parts + mirrored.parts) / 2)
 
 

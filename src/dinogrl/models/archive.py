@@ -16,6 +16,7 @@ from dinogrl.models.backbones import lora
 from dinogrl.models.backbones.priors import CONFIGS, shape_of_config
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
+from dinogrl.models.streams.gait import GaitStream
 from dinogrl.recipes import Recipe, recipe_from_values
 
 EXTRA = "extra."
@@ -62,10 +63,10 @@ def load_model(path: Path) -> TrainedModel:
 
 def merged(trained: TrainedModel) -> TrainedModel:
     """The same model with the adapters of its prior folded into the weights: a plain frozen prior, in the recipe too."""
-    if trained.network.gait is None or trained.network.gait.prior.first_adapted is None:
+    if not isinstance(trained.network.gait, GaitStream) or trained.network.gait.prior.first_adapted is None:
         return trained
     network = copy.deepcopy(trained.network)
-    assert network.gait is not None
+    assert isinstance(network.gait, GaitStream)
     lora.merge(network.gait.prior)
     values = trained.recipe.model_dump(mode="json")
     values["model"]["gait"]["prior"]["lora"] = None
@@ -85,7 +86,7 @@ def replace_extras(path: Path, extras: Mapping[str, Tensor]) -> None:
 
 def _self_contained(recipe: Recipe, network: DinoGRL) -> Recipe:
     """The same recipe, with the size of its prior written out where no well-known name gives it."""
-    if recipe.model.gait is None or network.gait is None:
+    if recipe.model.gait is None or not isinstance(network.gait, GaitStream):
         return recipe
     config = network.gait.prior.vit.config
     if config.to_dict() == CONFIGS[recipe.model.gait.prior.name]().to_dict() and recipe.model.gait.prior.name != "tiny":

@@ -15,6 +15,7 @@ from dinogrl.models.heads import BNNeck, PartLinear
 from dinogrl.models.streams.appearance import AppearanceStream
 from dinogrl.models.streams.fusion import AttentionFusion
 from dinogrl.models.streams.gait import GaitStream, MapEncoder
+from dinogrl.models.streams.parsed import ParsedGaitStream
 from dinogrl.models.streams.silhouette import AppearancePrior, GaitPrior, MaskEncoder
 from dinogrl.recipes import schema
 from dinogrl.recipes.loading import load_recipe
@@ -57,7 +58,10 @@ def _appearance(recipe: schema.Appearance, start_weights: bool) -> AppearanceStr
     return AppearanceStream(visible, infrared, layers)
 
 
-def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
+def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream | ParsedGaitStream:
+    size = (recipe.map_height, recipe.map_width)
+    if recipe.silhouette == "masks":
+        return ParsedGaitStream(MapEncoder(1, recipe.embed), _gait_layers(recipe, start_weights), size)
     prior = _prior(recipe.prior, start_weights)
     plain = recipe.silhouette == "plain"
     makers = {"gait": GaitPrior, "appearance": AppearancePrior}
@@ -70,9 +74,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         encoders = {"silhouette": MapEncoder(1, recipe.embed)}
     else:
         encoders = {name: MapEncoder(recipe.channels, recipe.embed) for name in names}
-    layers = Layers(recipe.width, recipe.depths, in_channels=recipe.embed)
-    if recipe.weights and start_weights:
-        pretrained.load_resnet(recipe.weights, stems=[], layers=layers)
+    layers = _gait_layers(recipe, start_weights)
     return GaitStream(
         prior=prior,
         mask=mask,
@@ -80,7 +82,7 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         encoders=encoders,
         fusion=AttentionFusion(recipe.embed) if len(names) == 2 else None,
         layers=layers,
-        size=(recipe.map_height, recipe.map_width),
+        size=size,
         multiply=recipe.multiply,
         foreground_only=recipe.foreground_only,
         joint=recipe.joint,
@@ -88,6 +90,13 @@ def _gait(recipe: schema.Gait, start_weights: bool) -> GaitStream:
         drop_prior=recipe.drop_prior,
         start_from_data=recipe.mask_start == "centre",
     )
+
+
+def _gait_layers(recipe: schema.Gait, start_weights: bool) -> Layers:
+    layers = Layers(recipe.width, recipe.depths, in_channels=recipe.embed)
+    if recipe.weights and start_weights:
+        pretrained.load_resnet(recipe.weights, stems=[], layers=layers)
+    return layers
 
 
 def _prior(recipe: schema.Prior, start_weights: bool) -> FrozenPrior:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dinogrl.errors import DataError
 from dinogrl.models.heads import BNNeck, PartLinear
 from dinogrl.models.pooling import horizontal_stripes
 from dinogrl.models.precision import full
 from dinogrl.models.streams.appearance import AppearanceStream
 from dinogrl.models.streams.gait import GaitStream
+from dinogrl.models.streams.parsed import ParsedGaitStream
 from dinogrl.records import ModelOutput
 
 
@@ -39,7 +41,7 @@ class DinoGRL(nn.Module):
         self,
         appearance: AppearanceStream,
         appearance_head: Head,
-        gait: GaitStream | None,
+        gait: GaitStream | ParsedGaitStream | None,
         gait_head: Head | None,
         enhancement: nn.Module | None,
         stripes: Sequence[int],
@@ -67,8 +69,11 @@ class DinoGRL(nn.Module):
         if self.gait is not None:
             self.gait.start_silhouette(frames)
 
-    def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
-        """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order."""
+    def forward(self, frames: Tensor, modality: Tensor, masks: Tensor | None = None) -> ModelOutput:
+        """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order.
+
+        ``masks`` (B,T,H,W) in 0..1, for a gait stream that reads a parser's; raises :class:`DataError` where these are lacking.
+        """
         assert frames.ndim == 5 and frames.shape[2] == 3, f"frames must be (B,T,3,H,W), got {tuple(frames.shape)}"
         assert modality.shape == frames.shape[:1], f"modality must be ({len(frames)},), got {tuple(modality.shape)}"
         seen = self.appearance(frames, self.appearance.route(modality))
@@ -77,7 +82,10 @@ class DinoGRL(nn.Module):
             logits = self.appearance_neck(appearance) if self.training else None
             return ModelOutput(appearance, 0, logits, None, self.supervised, self.embedded)
         assert self.gait_parts is not None and self.gait_neck is not None
-        walked, maps = self.gait(frames)
+        seen_by_gait = masks if self.gait.reads_masks else frames
+        if seen_by_gait is None:
+            raise DataError("this model reads a human parser's masks beside the frames: give data.masks, and embed whole datasets")
+        walked, maps = self.gait(seen_by_gait)
         gait: Tensor = full(self.gait_parts(self.pool(walked, self.stripes)))
         if self.enhancement is not None:
             gait_enhanced, appearance_enhanced = self.enhancement(gait, appearance)

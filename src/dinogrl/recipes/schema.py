@@ -49,6 +49,9 @@ class Data(Section):
     """File with paths of training frames to leave out (the authors' own lists are not published)."""
     discard_test: str | None = None
     """File with paths of test frames to leave out."""
+    masks: str | None = None
+    """Folder with a parser's masks, a grey .png for each frame under the frame's own name; a relative path begins at the dataset's
+    root. The gait stream reads them with ``model.gait.silhouette: masks``."""
     broken_frames: Literal["stop", "neighbour"] = "stop"
     """What an unreadable frame does: stop the run, or be replaced by the nearest readable frame and counted."""
     workers: int = Field(2, ge=0)
@@ -155,8 +158,9 @@ class Gait(Section):
     """The gait stream: SASGL (paper 3.2)."""
 
     prior: Prior = Prior()
-    silhouette: Literal["enriched", "plain"] = "enriched"
-    """``enriched``: silhouette times fused priors (eq. 6). ``plain``: the silhouette alone (table 3's second row)."""
+    silhouette: Literal["enriched", "plain", "masks"] = "enriched"
+    """``enriched``: silhouette times fused priors (eq. 6). ``plain``: the silhouette alone (table 3's second row). ``masks``: those of
+    a human parser, from ``data.masks``, and no prior at all (table 7)."""
     priors: tuple[Literal["gait", "appearance"], ...] = ("gait", "appearance")
     """Which priors enrich the silhouette (table 5)."""
     channels: int = Field(16, ge=1)
@@ -359,3 +363,9 @@ class Recipe(Section):
     objective: Objective = Objective()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _masks_for_who_reads_them(self) -> Recipe:
+        if self.model.gait is not None and (self.model.gait.silhouette == "masks") != (self.data.masks is not None):
+            raise ValueError("data.masks (a folder of masks) and model.gait.silhouette=masks go together: set both or neither")
+        return self

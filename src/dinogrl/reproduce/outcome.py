@@ -46,7 +46,7 @@ def _filled(line: Line, failed: Mapping[Run, str]) -> Filled:
     found = [metrics for run in line.runs if (metrics := result_of(run)) is not None]
     rates = tuple(tuple(100 * getattr(m.directions[d], key) for m in found if d in m.directions) for d, key in PLACES)
     broken = [f"seed {run.recipe.seed} failed: {failed[run]}" for run in line.runs if run in failed]
-    remark = "; ".join(filter(None, [line.row.note, line.row.unavailable, *broken]))
+    remark = "; ".join(filter(None, [line.row.note, line.lacking, *broken]))
     return Filled(line.label, line.row.paper, rates, len(line.runs), remark)
 
 

@@ -40,11 +40,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """A row and its runs, one a seed; none where it is unavailable."""
+    """A row and its runs, one a seed; none where it cannot be run, and ``lacking`` says why."""
 
     row: Row
     label: str
     runs: tuple[Run, ...]
+    lacking: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ class Settings:
     overrides: tuple[str, ...] = ()
 
 
-def plan_table(name: str, table: Table, settings: Settings, fingerprint: str) -> list[Line]:
-    """The lines of a table with their runs. Raises :class:`RecipeError` for a row that the base recipe cannot take."""
+def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, root: Path) -> list[Line]:
+    """The lines of a table with their runs on the dataset at ``root``.
+
+    Raises :class:`RecipeError` for a row that the base recipe cannot take.
+    """
     base = settings.recipe or table.recipe
     common = base_overrides(settings)
     granularities = _granularities(base, common)
@@ -70,8 +74,12 @@ def plan_table(name: str, table: Table, settings: Settings, fingerprint: str) ->
         kept = granularities[: row.granularities] if row.granularities is not None else ()
         label = row.label or ", ".join(map(str, kept))
         own = [*row.overrides, *([f"model.enhancement.granularities={list(kept)}"] if kept else [])]
-        runs = () if row.unavailable else _runs(f"{name} {label}", base, [*common, *own], settings, fingerprint)
-        lines.append(Line(row, label, runs))
+        if row.masks is not None:
+            if not (root / row.masks).is_dir():
+                lines.append(Line(row, label, (), f"no masks at {root / row.masks}"))
+                continue
+            own += ["model.gait.silhouette=masks", f"data.masks={json.dumps(row.masks)}"]
+        lines.append(Line(row, label, _runs(f"{name} {label}", base, [*common, *own], settings, fingerprint)))
     if not lines:
         raise RecipeError(f"{name}: recipe {base} has no enhancement, so none of its granularities can be left out")
     return lines

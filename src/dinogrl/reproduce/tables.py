@@ -33,8 +33,8 @@ class Row(Section):
     """What the paper measured."""
     note: str = ""
     """What should be known when the two are compared."""
-    unavailable: str = ""
-    """Why it cannot be run."""
+    masks: str | None = None
+    """Folder of a parser's masks beneath the dataset's root, which the gait stream then reads. Not run where it is not there."""
 
     @model_validator(mode="after")
     def _named(self) -> Row:

@@ -92,7 +92,7 @@ class Trainer:
         for turn, batch in enumerate(batches):
             batch = batch.to(self.fabric.device)
             with self.fabric.no_backward_sync(self.model, enabled=turn + 1 < len(batches)):
-                output = self.model(batch.frames, batch.modality)
+                output = self.model(*batch.inputs)
                 losses = self.objective(output, batch.identity)
                 self.fabric.backward(losses["total"] / len(batches))
             for name, value in losses.items():

@@ -49,6 +49,7 @@ class GaitStream(nn.Module):
     ``choose_drops(clips, share)`` says which clips lose a prior in training; replace it to decide that from outside.
     """
 
+    reads_masks = False
     choose_drops: Callable[[int, float], list[tuple[int, int]]]
 
     def __init__(

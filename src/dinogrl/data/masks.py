@@ -1,0 +1,38 @@
+"""Masks that a human parser has written beside a dataset: one grey PNG a frame, 255 where the person is.
+
+The mask of ``ROOT/a/b/0001.jpg`` is ``MASKS/a/b/0001.png``, ROOT being the dataset's root; a folder MASKS given by a relative path
+begins there too. A simulated world's true silhouettes lie so, in its folder ``silhouettes``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dinogrl.data.frames import read_frame
+from dinogrl.errors import DataError
+from dinogrl.records import Tracklet
+
+LEVELS = 3
+"""A tracklet's paths may begin below the dataset's root (``Train``, ``DATA``): so many folders upwards are tried."""
+
+
+def mask_path(tracklet: Tracklet, index: int, folder: str) -> Path:
+    """Where the mask of a frame lies. Raises :class:`DataError` where it is not there."""
+    frame = tracklet.path(index)
+    root = Path(tracklet.root)
+    for start in (root, *root.parents)[:LEVELS]:
+        path = start / folder / frame.relative_to(start).with_suffix(".png")
+        if path.is_file():
+            return path
+    raise DataError(f"frame {frame} has no mask in the folder {folder}; data.masks needs one for every frame, under its name")
+
+
+def read_masks(tracklet: Tracklet, indices: NDArray[np.int64], size: tuple[int, int], folder: str) -> NDArray[np.uint8]:
+    """Masks of a clip, (T,H,W). Raises :class:`DataError` for one that is missing or broken."""
+    masks = np.empty((len(indices), *size), np.uint8)
+    for place, index in enumerate(indices.tolist()):
+        masks[place] = read_frame(mask_path(tracklet, index, folder), size)[..., 0]
+    return masks
