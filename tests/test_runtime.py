@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import hypothesis
 import numpy as np
@@ -58,3 +60,26 @@ def test_one_process_alone() -> None:
     assert distributed.rank() == 0 and distributed.world_size() == 1 and not distributed.active()
     assert distributed.gather(rows) is rows
     distributed.barrier()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_tasks_run_side_by_side_on_one_core_each(workers: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(workers)
+    done: list[tuple[int, int]] = []
+    try:
+        runtime.side_by_side(lambda item: done.append((item, torch.get_num_threads())), range(20))
+        assert sorted(done) == [(item, 1) for item in range(20)]
+        with pytest.raises(ZeroDivisionError):
+            runtime.side_by_side(lambda item: 1 // (item - 5), range(20))
+        assert torch.get_num_threads() == workers
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_process_answers_for_its_own_memory_only() -> None:
+    """Not for the process that started it, however much that one holds."""
+    held = np.ones(2**27, dtype=np.float64)  # 1 GiB
+    code = "import torch; from dinogrl import runtime; print(runtime.peak_memory(torch.device('cpu')))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**25 < int(answer.stdout) < held.nbytes <= runtime.peak_memory(torch.device("cpu"))
