@@ -12,7 +12,7 @@ from torch import Tensor
 from dinogrl.losses.objective import Objective
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.models.weights import to_released
-from literal_released import Literal, Published
+from literal import Literal, Published
 from tiny_released import BLOCKS, HEADS, MAP_SIZE, PRIOR_SIZE, Files, small_files, small_model, small_released_recipe
 
 
