@@ -10,9 +10,9 @@ from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.archive import save_embeddings
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.opening import open_model
 from dinogrl.errors import DataError
 from dinogrl.evaluation.protocols import default_protocol
-from dinogrl.models.archive import load_model
 from dinogrl.records import Dataset, Embeddings, Tracklet
 
 
@@ -31,7 +31,7 @@ def embed_dataset(
     Frames are sampled as the dataset's own protocol samples them. ``on_progress`` is told clips done and clips in all.
     Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed.
     """
-    trained = load_model(checkpoint)
+    trained = open_model(checkpoint)
     settings = trained.recipe.data
     dataset = open_dataset(
         data,

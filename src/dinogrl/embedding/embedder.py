@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from dinogrl import distances, runtime
 from dinogrl.data.clips import SAMPLINGS
 from dinogrl.data.frames import read_frame, resize
 from dinogrl.data.transforms import normalise
+from dinogrl.embedding import hub
+from dinogrl.embedding.exported import ExportedModel
+from dinogrl.embedding.opening import open_model
 from dinogrl.errors import DataError
+from dinogrl.evaluation.results import Metrics
 from dinogrl.models.archive import TrainedModel, load_model
-from dinogrl.records import Modality
+from dinogrl.records import Modality, ModelOutput
 
 Frame = str | Path | NDArray[np.uint8]
 
@@ -23,20 +28,45 @@ Frame = str | Path | NDArray[np.uint8]
 class Embedder:
     """Embeds tracklets of one person each, given as image files or as arrays.
 
+    ``trained`` is a model of this program, or an exported one: both have a network, a recipe and a fingerprint.
+
     >>> embedder = Embedder.load("runs/dinogrl/model.safetensors")              # doctest: +SKIP
     >>> night = embedder.embed(sorted(Path("night/0001").glob("*.jpg")), "infrared")   # doctest: +SKIP
     >>> embedder.distance(night, day)                                           # doctest: +SKIP
     """
 
-    def __init__(self, trained: TrainedModel, device: str = "auto") -> None:
+    def __init__(self, trained: TrainedModel | ExportedModel, device: str = "auto") -> None:
         self.trained = trained
         self.device = runtime.device(device)
-        self.network = trained.network.eval().to(self.device)
+        self.network: nn.Module = trained.network.eval().to(self.device)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Embedder:
-        """From a model file that training wrote. Raises :class:`CheckpointError` for any other file."""
-        return cls(load_model(Path(path)), device)
+        """From a model.safetensors, or an exported .onnx, .xml or .pt2. Raises :class:`CheckpointError` for any other file."""
+        return cls(open_model(Path(path)), device)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "auto", revision: str | None = None) -> Embedder:
+        """From a folder that :meth:`save_pretrained` wrote, or a repository ``"owner/name"`` of the Hugging Face hub.
+
+        Raises :class:`CheckpointError` where neither is there, or no model of this program is in it.
+        """
+        return cls(load_model(hub.find(name, revision)), device)
+
+    def save_pretrained(self, folder: str | Path, scores: Sequence[Metrics] = ()) -> Path:
+        """Write model.safetensors, config.json and the card README.md into ``folder``, as the hub has them.
+
+        ``scores``: results for the card, as :func:`dinogrl.evaluation.read_metrics` gives them. Raises
+        :class:`ExportError` for an exported model.
+        """
+        return hub.write(Path(folder), self.trained, scores)
+
+    def push_to_hub(self, name: str, scores: Sequence[Metrics] = (), private: bool = True, token: str | None = None) -> str:
+        """Upload what :meth:`save_pretrained` writes to the repository ``"owner/name"``, made where it is not there; its address.
+
+        ``token``: None takes that of ``hf auth login``. Raises :class:`ExportError` where the hub refuses or cannot be reached.
+        """
+        return hub.push(name, self.trained, scores, private=private, token=token)
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +86,7 @@ class Embedder:
         clip = np.stack([_pixels(frames[int(i)], (settings.height, settings.width)) for i in chosen])
         batch = torch.from_numpy(normalise(clip))[None].to(self.device)
         with torch.inference_mode():
-            output = self.network(batch, torch.tensor([modality_of(modality)], device=self.device))
+            output: ModelOutput = self.network(batch, torch.tensor([modality_of(modality)], device=self.device))
         vectors: NDArray[np.float32] = output.embedding[0].float().cpu().numpy()
         return vectors
 

@@ -9,6 +9,8 @@ from dinogrl import runtime
 from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
 from dinogrl.embedding.archive import save_embeddings
+from dinogrl.embedding.exported import ExportedModel
+from dinogrl.embedding.opening import open_model
 from dinogrl.embedding.silhouettes import write_silhouettes
 from dinogrl.embedding.test_time import Looks, extract_looks, halves
 from dinogrl.errors import DataError
@@ -16,7 +18,6 @@ from dinogrl.evaluation.evaluate import evaluate
 from dinogrl.evaluation.protocols import choose_protocol
 from dinogrl.evaluation.rerank import KReciprocal, Reranker, TemporalKReciprocal
 from dinogrl.evaluation.results import Metrics, write_metrics
-from dinogrl.models.archive import load_model
 from dinogrl.records import Embeddings, Tracklet
 
 Watcher = Callable[[int, int], None]
@@ -56,7 +57,7 @@ def evaluate_checkpoint(
     Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset without test lists.
     """
     make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
-    trained = load_model(checkpoint)
+    trained = open_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
@@ -93,7 +94,7 @@ def evaluate_checkpoint(
     if isinstance(reranker, TemporalKReciprocal):  # so that a report can rank again
         save_embeddings(folder / "first_half.safetensors", reranker.first)
         save_embeddings(folder / "second_half.safetensors", reranker.second)
-    if trained.recipe.model.gait is not None:
+    if trained.recipe.model.gait is not None and not isinstance(trained, ExportedModel):
         tracklets = [*dataset.query, *dataset.gallery]
         write_silhouettes(folder / "silhouettes.npz", trained.network, tracklets, settings, rules.sampling, where)
     return write_metrics(

@@ -1,0 +1,167 @@
+"""Export a trained model to one file for another runtime, and look whether the file does what the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinogrl.catalog import Catalog
+from dinogrl.data.frames import resize
+from dinogrl.data.transforms import normalise
+from dinogrl.embedding import export_onnx, export_openvino, export_torch
+from dinogrl.embedding.export_graph import ExportGraph
+from dinogrl.embedding.exported import ExportedModel, Run, header_of
+from dinogrl.errors import ExportError
+from dinogrl.models.archive import TrainedModel
+from dinogrl.records import Modality, ModelOutput
+
+Frame = NDArray[np.uint8]
+Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+TOLERANCE = 1e-4
+"""Largest difference in float32, as a share of the largest number in the embeddings, or of 1 where all are smaller."""
+LEAST_COSINE = 0.9
+"""Of a clip's embedding in another precision; below, the file is of no use."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is written, read and run; ``suffix`` of its files and ``precisions`` that it has, float32 first.
+
+    ``run_own`` runs what has just been written, where that differs from what reading it gives.
+    """
+
+    suffix: str
+    precisions: tuple[str, ...]
+    write: Callable[[ExportGraph, Path, str, str, Sequence[Clips]], None]
+    read: Callable[[Path], ExportedModel]
+    run_own: Callable[[Path], Run] | None = None
+
+
+FORMATS: Catalog[Format] = Catalog(
+    "format",
+    {
+        "onnx": Format(".onnx", ("float32", "int8"), export_onnx.write, export_onnx.read),
+        "openvino": Format(".xml", ("float32", "float16", "bfloat16", "int8"), export_openvino.write, export_openvino.read),
+        "torch": Format(".pt2", ("float32", "bfloat16"), export_torch.write, export_torch.read, export_torch.run_own),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A batch of B clips of T frames of ``size`` (H,W), embedded by the file and by the model.
+
+    ``difference``: the largest of any number; ``scale``: the model's largest number; ``cosine``: the lowest of any clip.
+    """
+
+    clips: int
+    frames: int
+    size: tuple[int, int]
+    difference: float
+    scale: float
+    cosine: float
+
+    @property
+    def share(self) -> float:
+        """The difference, as a share of the scale, or of 1 where that is smaller."""
+        return self.difference / max(1.0, self.scale)
+
+
+def export_model(
+    trained: TrainedModel,
+    out: Path,
+    *,
+    format: str,
+    frames: Sequence[Frame],
+    precision: str = "float32",
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> list[Check]:
+    """Write ``out`` (OpenVINO: and the .bin beside it), checked on clips of ``frames`` of several B, T, H and W.
+
+    ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
+    without this precision, for another suffix than the format's, and where the file's embeddings are not the model's.
+    """
+    chosen = FORMATS[format]
+    if precision not in chosen.precisions:
+        raise ExportError(f"{format} has no {precision}; it has {', '.join(chosen.precisions)}")
+    if out.suffix != chosen.suffix:
+        raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
+    if not frames:
+        raise ExportError("an export is checked on pictures; give one at least")
+    size = (trained.recipe.data.height, trained.recipe.data.width)
+    batches = check_clips(frames, size, trained.recipe.data.frames)
+    graph = ExportGraph(trained.network, size, in_bfloat16=precision == "bfloat16" and format == "torch").eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        draft = Path(scratch, out.name)
+        on_stage(f"writing {format}, {precision}")
+        chosen.write(graph, draft, header_of(trained, precision), precision, batches)
+        on_stage("checking")
+        checks = compare(chosen.read(draft).network.run, trained, batches)
+        if chosen.run_own is not None:
+            checks = [max(pair, key=lambda c: c.share) for pair in zip(checks, compare(chosen.run_own(draft), trained, batches))]
+        expect_same(checks, precision)
+        for part in sorted(Path(scratch).iterdir()):  # .bin before .xml: who sees the one that is named finds the other
+            part.replace(out.with_name(part.name))
+    return checks
+
+
+def check_clips(frames: Sequence[Frame], size: tuple[int, int], usual: int) -> list[Clips]:
+    """Batches to compare on, (B,T,H,W,3) and (B,): one clip of one frame, the usual length, other lengths; modalities mixed.
+
+    H and W are the recipe's, those of the pictures, and others.
+    """
+    own = frames[0].shape[0], frames[0].shape[1]
+    plan = [(1, 1, size), (2, usual, own), (3, 2, (size[0] + 9, size[1] * 2 - 3)), (1, usual + 1, size)]
+    batches: list[Clips] = []
+    at = 0
+    for clips, times, (height, width) in plan:
+        taken = [frames[(at + i) % len(frames)] for i in range(clips * times)]
+        at += len(taken)
+        pixels = np.stack([resize(np.ascontiguousarray(frame), (height, width)) for frame in taken])
+        batches.append((pixels.reshape(clips, times, height, width, 3), (np.arange(clips) + len(batches)) % len(Modality)))
+    return batches
+
+
+def compare(run: Run, trained: TrainedModel, batches: Sequence[Clips]) -> list[Check]:
+    """``run`` beside the model itself, as :class:`dinogrl.embedding.embedder.Embedder` runs it, on the same pixels."""
+    checks = []
+    for pixels, modality in batches:
+        wanted, found = reference(trained, pixels, modality), run(pixels, modality)
+        if not np.isfinite(wanted).all():
+            raise ExportError("the model's own embeddings of these pictures are not finite numbers; is it trained?")
+        if found.shape != wanted.shape:
+            raise ExportError(f"the file gives embeddings {found.shape}, the model {wanted.shape}; nothing was written")
+        difference = np.abs(found - wanted).max()
+        a, b = (vectors.reshape(len(vectors), -1).astype(np.float64) for vectors in (found, wanted))
+        cosine = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
+        clips, times, height, width, _ = pixels.shape
+        checks.append(Check(clips, times, (height, width), float(difference), float(np.abs(wanted).max()), float(cosine.min())))
+    return checks
+
+
+def reference(trained: TrainedModel, pixels: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The model's embeddings (B,P,D) of clips (B,T,H,W,3) uint8."""
+    size = (trained.recipe.data.height, trained.recipe.data.width)
+    clips = np.stack([normalise(np.stack([resize(frame, size) for frame in clip])) for clip in pixels])
+    with torch.inference_mode():
+        output: ModelOutput = trained.network(torch.from_numpy(clips), torch.from_numpy(modality))
+    return output.embedding.float().numpy()
+
+
+def expect_same(checks: Sequence[Check], precision: str) -> None:
+    """Raise :class:`ExportError` where the embeddings differ more than they may."""
+    worst, least = max(check.share for check in checks), min(check.cosine for check in checks)
+    if precision == "float32" and not worst <= TOLERANCE:
+        raise ExportError(
+            f"the file's embeddings differ from the model's by {worst:.1e} of their scale, more than {TOLERANCE}; not kept"
+        )
+    if not least >= LEAST_COSINE:
+        raise ExportError(f"in {precision} a clip's embedding has a cosine of {least:.3f} to the model's; not kept")

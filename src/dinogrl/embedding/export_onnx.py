@@ -1,0 +1,119 @@
+"""One ONNX file: the traced graph, in float32 or with 8-bit weights and activations, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
+from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model
+from dinogrl.errors import CheckpointError, DinogrlError
+
+Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
+OPSET = 18
+INPUTS, OUTPUT = ("frames", "modality"), "embedding"
+
+
+def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Sequence[Clips]) -> None:
+    """Write ``path``. ``clips`` are real ones: from them the ranges of 8-bit numbers are read."""
+    onnx, _ = _libraries()
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            graph.example(),
+            dynamo=True,
+            dynamic_shapes=dynamic_shapes(),
+            input_names=INPUTS,
+            output_names=(OUTPUT,),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None, "the exporter gives a program where no file is named"
+    program.save(path)
+    if precision == "int8":
+        _quantise(path, clips)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {HEADER: header})
+    onnx.save(model, path)
+
+
+def read(path: Path) -> ExportedModel:
+    """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other."""
+    _, runtime = _libraries()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    broken = runtime.capi.onnxruntime_pybind11_state
+    try:
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (broken.Fail, broken.InvalidProtobuf, broken.InvalidGraph, broken.InvalidArgument, broken.NotImplemented) as error:
+        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
+
+    def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
+        return vectors
+
+    return exported_model(run, session.get_modelmeta().custom_metadata_map.get(HEADER), path)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block exporters keep their remarks, on libraries that are not there and calls that will change, to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _quantise(path: Path, clips: Sequence[Clips]) -> None:
+    """Weights and activations of convolutions and of layers with one constant matrix in 8 bits; ranges from ``clips``.
+
+    Stacks of matrices, one a part, stay: ONNX Runtime cannot scale their channels apart.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds = iter([dict(zip(INPUTS, clip, strict=True)) for clip in clips])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.feeds, None)
+
+    graph = onnx.load(path).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    left = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in matrices]
+    with quiet():
+        quantize_static(
+            path,
+            path,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=left,
+        )
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise DinogrlError("ONNX files need onnx, onnxscript and onnxruntime: pip install 'dinogrl[export]'") from error
+    return onnx, onnxruntime

@@ -1,0 +1,69 @@
+"""OpenVINO's pair of files, .xml and .bin, made from the ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dinogrl.embedding import export_onnx
+from dinogrl.embedding.export_graph import ExportGraph
+from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
+from dinogrl.errors import CheckpointError, DinogrlError
+
+HINTS = {"bfloat16": "bf16"}
+"""How to compute, where not in float32. A processor with bfloat16 arithmetic would take that unless told."""
+
+
+def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Sequence[export_onnx.Clips]) -> None:
+    """Write ``path`` (.xml) and the .bin beside it. ``float16`` halves the weights on disk and still computes in float32."""
+    openvino = _library()
+    with TemporaryDirectory() as scratch:
+        source = Path(scratch, "graph.onnx")
+        export_onnx.write(graph, source, header, "int8" if precision == "int8" else "float32", clips)
+        model = openvino.convert_model(source)
+        model.set_rt_info(header, [HEADER])
+        _keep_pixels_exact(model)
+        openvino.save_model(model, path, compress_to_fp16=precision == "float16")
+
+
+def read(path: Path) -> ExportedModel:
+    """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other, or where its .bin is not beside it."""
+    openvino = _library()
+    core = openvino.Core()
+    if not path.with_suffix(".bin").is_file():
+        raise CheckpointError(f"{path} needs {path.with_suffix('.bin').name} beside it; copy both files")
+    try:
+        model = core.read_model(path)
+        text = model.get_rt_info([HEADER]).astype(str) if model.has_rt_info([HEADER]) else None
+    except RuntimeError as error:
+        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; is it an OpenVINO file?") from error
+    hint = HINTS.get(read_header(text, path).get("precision", ""), "f32")
+    threads = torch.get_num_threads()
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
+
+    def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
+
+    return exported_model(run, text, path)
+
+
+def _keep_pixels_exact(model: Any) -> None:
+    """What comes before the first convolution, the resize, stays in float32 even where the rest is computed in bfloat16."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in {"Convolution", "FakeQuantize"}:
+            return
+        node.get_rt_info()["precise_0"] = ""
+
+
+def _library() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise DinogrlError("OpenVINO files need openvino: pip install 'dinogrl[export]'") from error
+    return openvino

@@ -1,0 +1,107 @@
+"""An exported model behind the face of a trained one: whatever takes a network takes it too.
+
+An exported file holds one graph, frames (B,T,H,W,3) uint8 and modality (B,) int64 in, embedding (B,P,D) float32 out, and a header:
+JSON that says which model it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from dinogrl.errors import CheckpointError
+from dinogrl.models.archive import TrainedModel
+from dinogrl.recipes import Recipe, recipe_from_values
+from dinogrl.records import ModelOutput
+
+HEADER = "dinogrl"
+"""Under this name every format keeps the header."""
+FORMAT = "1"
+
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+"""Frames (B,T,H,W,3) and modality (B,) -> embedding (B,P,D)."""
+
+
+class ExportedNetwork(nn.Module):
+    """Normalised frames (B,T,3,H,W), modality (B,) -> :class:`ModelOutput` whose parts are the embedding, on the frames' device.
+
+    The graph wants pixels: normalised frames came from 8 bits, and go back to them without loss.
+    """
+
+    def __init__(self, run: Run, gait_parts: int) -> None:
+        super().__init__()
+        self.run = run
+        self.gait_parts = gait_parts
+
+    def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
+        mean, deviation = (torch.from_numpy(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        pixels = ((frames.float().cpu() * deviation + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
+        vectors = self.run(pixels.contiguous().numpy(), modality.cpu().numpy())
+        return ModelOutput(torch.from_numpy(vectors).to(frames.device), self.gait_parts)
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What :class:`dinogrl.models.archive.TrainedModel` is, for an exported file.
+
+    ``fingerprint`` is that of the weights it was made of; where it does not compute in float32 its precision stands behind, since
+    its vectors are not quite the same.
+    """
+
+    network: ExportedNetwork
+    recipe: Recipe
+    identities: int
+    fingerprint: str
+    facts: dict[str, Any]
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+def header_of(trained: TrainedModel, precision: str) -> str:
+    """The header of an export of ``trained``."""
+    network, data = trained.network, trained.recipe.data
+    embedded = network.embedded.tolist()
+    gait_parts = len(embedded) // 2 if network.gait is not None else 0
+    values = {
+        "format": FORMAT,
+        "fingerprint": trained.fingerprint if precision == "float32" else f"{trained.fingerprint}-{precision}",
+        "precision": precision,
+        "frames": data.frames,
+        "height": data.height,
+        "width": data.width,
+        "gait_parts": gait_parts,
+        "identities": trained.identities,
+        "recipe": trained.recipe.model_dump(mode="json"),
+        "facts": trained.facts,
+    }
+    return json.dumps(values)
+
+
+def read_header(text: str | None, path: Path) -> dict[str, Any]:
+    """The header's values. Raises :class:`CheckpointError` where there is none, or one of another format."""
+    try:
+        values = json.loads(text or "null")
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: its header is broken ({error}); export the model again") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was not written by dinogrl export, or by another version of it; export the model again")
+    return values
+
+
+def exported_model(run: Run, text: str | None, path: Path) -> ExportedModel:
+    """A graph that runs, and its header, put together. Raises :class:`CheckpointError` for a header that is broken."""
+    values = read_header(text, path)
+    try:
+        recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
+        network = ExportedNetwork(run, int(values["gait_parts"])).eval()
+        return ExportedModel(network, recipe, int(values["identities"]), str(values["fingerprint"]), dict(values["facts"]))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its header lacks {error}; export the model again") from error

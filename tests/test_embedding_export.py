@@ -1,0 +1,245 @@
+"""Exported files beside the model they were made of: every format, any number of clips and frames, any size of picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dinogrl.data.frames import read_frame, resize
+from dinogrl.embedding import export_torch
+from dinogrl.embedding.embedder import Embedder
+from dinogrl.embedding.export import FORMATS, Check, Clips, check_clips, compare, expect_same, export_model, reference
+from dinogrl.embedding.export_graph import ExportGraph, resize_like_uint8, stripes_by_rows
+from dinogrl.embedding.exported import HEADER, ExportedModel
+from dinogrl.errors import ExportError, UnknownNameError
+from dinogrl.models.archive import TrainedModel, load_model, save_model
+from dinogrl.models.pooling import horizontal_stripes
+from tiny_models import tiny_model, tiny_recipe
+
+SIZE = (64, 32)
+ONE_STREAM = (
+    "model.pooling.stripes=[1,2]",
+    "data.height=64",
+    "data.width=32",
+    "data.frames=3",
+    "model.appearance.depths=[1,1,1,1]",
+)
+PRIOR = ("model.gait.prior.shape={width: 16, depth: 2, heads: 2, positions: 6}", "model.gait.prior.blocks=[0,1]")
+BOTH = (*ONE_STREAM, *PRIOR)
+PAIRED = (*BOTH, "model.enhancement.granularities=[2]")
+RECIPES = {"baseline": ONE_STREAM, "dinogrl_sasgl": BOTH, "dinogrl_pbmge": PAIRED, "dinogrl": PAIRED, "dinogrl-released": PAIRED}
+
+
+def trained(name: str, folder: Path) -> TrainedModel:
+    path = folder / f"{name}.safetensors"
+    save_model(path, tiny_model(name, *RECIPES[name]), tiny_recipe(name, *RECIPES[name]), 5, {"dataset": "none"})
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> TrainedModel:
+    return trained("dinogrl", folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(shared: Path) -> list[NDArray[np.uint8]]:
+    """Real people, by day and in thermal infrared."""
+    files = sorted(path for path in (shared / "data" / "tno_fel").rglob("*") if path.suffix in {".png", ".bmp", ".jpg"})
+    assert files, "the folder of real pictures is empty"
+    return [resize(read_frame(path), (120, 70)) for path in files[:12]]
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path, model: TrainedModel, pictures: list[NDArray[np.uint8]]) -> dict[str, Path]:
+    """The model in every format, float32."""
+    made = {name: folder / f"model{form.suffix}" for name, form in FORMATS.items()}
+    for name, path in made.items():
+        checks = export_model(model, path, format=name, frames=pictures)
+        assert max(check.share for check in checks) < 1e-4
+        assert {(check.clips, check.frames) for check in checks} >= {(1, 1), (2, 3), (3, 2)}
+    return made
+
+
+def some_clips(pictures: list[NDArray[np.uint8]], clips: int, times: int, size: tuple[int, int]) -> Clips:
+    pixels = np.stack([resize(pictures[i % len(pictures)], size) for i in range(clips * times)])
+    return pixels.reshape(clips, times, *size, 3), (np.arange(clips) + 1) % 2
+
+
+CASES = [(1, 1, SIZE), (1, 5, (120, 70)), (4, 2, (33, 90)), (5, 1, (200, 101))]
+
+
+def close(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * max(1.0, np.abs(wanted).max()))
+
+
+def run_onnx(path: Path) -> Callable[..., NDArray[np.float32]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda frames, modality: session.run(["embedding"], {"frames": frames, "modality": modality})[0]
+
+
+def run_openvino(path: Path) -> Callable[..., NDArray[np.float32]]:
+    import openvino
+
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda frames, modality: compiled({"frames": frames, "modality": modality})["embedding"]
+
+
+def run_torch(path: Path) -> Callable[..., NDArray[np.float32]]:
+    module = torch.export.load(path).module()
+    return lambda frames, modality: module(torch.from_numpy(frames), torch.from_numpy(modality)).detach().numpy()
+
+
+PLAIN = {"onnx": run_onnx, "openvino": run_openvino, "torch": run_torch}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_opened_by_its_own_runtime_gives_the_models_embeddings(
+    name: str, files: dict[str, Path], model: TrainedModel, pictures: list[NDArray[np.uint8]]
+) -> None:
+    run = PLAIN[name](files[name])
+    for case in CASES:
+        frames, modality = some_clips(pictures, *case)
+        close(run(frames, modality), reference(model, frames, modality))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_embedder_takes_any_file(name: str, files: dict[str, Path], folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    ours, theirs = Embedder.load(folder / "dinogrl.safetensors", "cpu"), Embedder.load(files[name])
+    assert theirs.fingerprint == ours.fingerprint and theirs.trained.recipe == ours.trained.recipe
+    for frames, modality in ((pictures[:1], "visible"), (pictures, "infrared")):
+        close(theirs.embed(frames, modality), ours.embed(frames, modality))
+    a, b = ours.embed(pictures[:4], "visible"), theirs.embed(pictures[4:], "infrared")
+    assert theirs.distance(a, b) == pytest.approx(ours.distance(a, b))
+
+
+def test_what_the_files_say_of_themselves(files: dict[str, Path], model: TrainedModel) -> None:
+    import onnx
+    import openvino
+
+    props = {entry.key: entry.value for entry in onnx.load(files["onnx"]).metadata_props}
+    intermediate = openvino.Core().read_model(files["openvino"]).get_rt_info([HEADER]).astype(str)
+    extra = {f"{HEADER}.json": ""}
+    torch.export.load(files["torch"], extra_files=extra)
+    for text in (props[HEADER], intermediate, extra[f"{HEADER}.json"]):
+        values = json.loads(text)
+        assert values["fingerprint"] == model.fingerprint and values["recipe"] == model.recipe.model_dump(mode="json")
+        assert (values["frames"], values["height"], values["width"], values["precision"]) == (3, 64, 32, "float32")
+
+
+def test_one_modality_alone_is_its_row_of_the_mixture(files: dict[str, Path], pictures: list[NDArray[np.uint8]]) -> None:
+    run = run_onnx(files["onnx"])
+    frames, _ = some_clips(pictures, 2, 2, SIZE)
+    mixed = run(frames, np.array([0, 1]))
+    close(mixed[:1], run(frames[:1], np.array([0])))
+    close(mixed[1:], run(frames[1:], np.array([1])))
+    assert np.abs(mixed[0] - run(frames[:1], np.array([1]))[0]).max() > 1e-2, "the stems differ"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_graph_of_every_recipe_is_the_model(name: str, folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    own = trained(name, folder)
+    graph = ExportGraph(own.network, SIZE).eval()
+    for case in CASES:
+        frames, modality = some_clips(pictures, *case)
+        close(graph(torch.from_numpy(frames), torch.from_numpy(modality)).numpy(), reference(own, frames, modality))
+
+
+@pytest.mark.parametrize("name", ["dinogrl-released", "dinogrl_pbmge"])
+def test_further_recipes_can_be_traced(name: str, folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    """... for sizes that they were not traced with."""
+    own = trained(name, folder)
+    path = folder / f"{name}.pt2"
+    export_torch.write(ExportGraph(own.network, SIZE).eval(), path, "{}", "float32", [])
+    run = export_torch.run_own(path)
+    for case in CASES:
+        frames, modality = some_clips(pictures, *case)
+        close(run(frames, modality), reference(own, frames, modality))
+
+
+def test_other_precisions_say_what_they_cost(folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    own = trained("baseline", folder)
+    for form, precision in (("onnx", "int8"), ("openvino", "bfloat16"), ("torch", "bfloat16")):
+        path = folder / f"baseline-{precision}{FORMATS[form].suffix}"
+        checks = export_model(own, path, format=form, precision=precision, frames=pictures)
+        assert min(check.cosine for check in checks) > 0.98 and max(check.difference for check in checks) > 0
+        opened = Embedder.load(path)
+        assert opened.fingerprint == f"{own.fingerprint}-{precision}"
+        assert opened.embed(pictures, "visible").shape == reference(own, *some_clips(pictures, 1, 3, SIZE)).shape[1:]
+
+
+def test_a_failing_check_leaves_no_file(
+    tmp_path: Path, folder: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph of other weights than the model's is written, and found out."""
+    other = tiny_model("baseline", *RECIPES["baseline"], seed=9).eval()
+    monkeypatch.setattr("dinogrl.embedding.export.ExportGraph", lambda network, size, in_bfloat16: ExportGraph(other, size))
+    with pytest.raises(ExportError, match="not kept"):
+        export_model(trained("baseline", folder), tmp_path / "wrong.pt2", format="torch", frames=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path: Path, model: TrainedModel) -> None:
+    pictures = [np.zeros((8, 8, 3), np.uint8)]
+    for changes, expected in (
+        ({"format": "onnx", "precision": "bfloat16"}, "onnx has no bfloat16; it has float32, int8"),
+        ({"format": "openvino"}, "should end with .xml"),
+        ({"format": "onnx", "frames": []}, "give one at least"),
+    ):
+        with pytest.raises(ExportError, match=expected):
+            export_model(model, tmp_path / "model.onnx", **{"frames": pictures, **changes})  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
+        export_model(model, tmp_path / "model.onnx", format="onx", frames=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tolerance_is_a_share_of_large_embeddings_and_no_answer_passes() -> None:
+    expect_same([Check(1, 1, SIZE, 9e-3, 100.0, 1.0)], "float32")
+    for bad in (Check(1, 1, SIZE, 2e-4, 0.5, 1.0), Check(1, 1, SIZE, float("nan"), 1.0, float("nan"))):
+        with pytest.raises(ExportError):
+            expect_same([bad], "float32")
+    with pytest.raises(ExportError, match="a cosine of"):
+        expect_same([Check(1, 1, SIZE, 1.0, 1.0, 0.5)], "int8")
+
+
+def test_compare_measures_by_hand(model: TrainedModel, pictures: list[NDArray[np.uint8]]) -> None:
+    (batch,) = check_clips(pictures, SIZE, 3)[1:2]
+    wanted = reference(model, *batch)
+    (check,) = compare(lambda frames, modality: wanted + np.float32(0.25), model, [batch])
+    assert check.difference == pytest.approx(0.25, rel=1e-3) and check.scale == np.abs(wanted).max()
+    with pytest.raises(ExportError, match="gives embeddings"):
+        compare(lambda frames, modality: wanted[:, :1], model, [batch])
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 80), st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_resize_gives_the_very_pixels(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    wanted = resize(image, (to_height, to_width))
+    found = resize_like_uint8(torch.from_numpy(image).permute(2, 0, 1).float(), (to_height, to_width))
+    off = np.abs(found.permute(1, 2, 0).numpy() - wanted)
+    assert off.max() <= 1 and (off > 0).mean() <= 2e-3
+
+
+@given(st.integers(1, 17), st.lists(st.integers(1, 9), min_size=1, max_size=3))
+def test_stripes_by_rows_are_the_stripes(height: int, stripes: list[int]) -> None:
+    maps = torch.randn(2, 3, height, 4)
+    torch.testing.assert_close(stripes_by_rows(maps, stripes), horizontal_stripes(maps, stripes))
+
+
+def test_an_exported_model_is_no_trained_one(files: dict[str, Path]) -> None:
+    assert isinstance(Embedder.load(files["torch"]).trained, ExportedModel)

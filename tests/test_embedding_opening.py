@@ -1,0 +1,124 @@
+"""Model files that are broken, of another kind, or dangerous: one clear error, and nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dinogrl.embedding.embedder import Embedder
+from dinogrl.embedding.export import export_model
+from dinogrl.errors import CheckpointError
+from dinogrl.models.archive import load_model, save_model
+from tiny_models import tiny_model, tiny_recipe
+
+PICTURES = [np.random.default_rng(i).integers(0, 256, (64, 32, 3), dtype=np.uint8) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("opening")
+    settings = ("data.height=64", "data.width=32", "model.pooling.stripes=[1]", "model.appearance.depths=[1,1,1,1]")
+    save_model(folder / "m.safetensors", tiny_model("baseline", *settings), tiny_recipe("baseline", *settings), 5, {})
+    export_model(load_model(folder / "m.safetensors"), folder / "m.pt2", format="torch", frames=PICTURES)
+    return folder / "m.pt2"
+
+
+def rewritten(archive: Path, out: Path, **changes: Any) -> Path:
+    """The archive with some records replaced; a name's end stands for the whole name."""
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            for end, change in changes.items():
+                if name.endswith(end.replace("__", ".")):
+                    content = change(content)
+            new.writestr(name, content)
+    return out
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml", ".pt2"])
+@pytest.mark.parametrize("content", [b"", b"not a model at all", b"PK\x03\x04 broken", b"<net name='x'></net>"])
+def test_broken_files(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    path.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        Embedder.load(path)
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.xml", "model.pt2", "model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"no (model|checkpoint) at"):
+            Embedder.load(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"is no model file; give a model\.safetensors, or an export: \.onnx, \.xml, \.pt2"):
+        Embedder.load(tmp_path / "model.pth")
+    (tmp_path / "alone.xml").write_text("<net/>")
+    with pytest.raises(CheckpointError, match=r"needs alone\.bin beside it"):
+        Embedder.load(tmp_path / "alone.xml")
+
+
+def test_a_foreign_onnx_file_is_told_apart(tmp_path: Path) -> None:
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1])], [value("y", 1, [1])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), tmp_path / "x.onnx")
+    with pytest.raises(CheckpointError, match="not written by dinogrl export"):
+        Embedder.load(tmp_path / "x.onnx")
+
+
+def test_pickles_in_an_archive_are_not_run(archive: Path, tmp_path: Path) -> None:
+    """Wherever torch's own loader would unpickle: weights that are called pickled, constants, sample inputs."""
+    trap = tmp_path / "trap"
+    bomb = pickle.dumps(Bomb(trap))
+
+    def pickled(content: bytes) -> bytes:
+        index = json.loads(content)
+        next(iter(index["config"].values()))["use_pickle"] = True
+        return json.dumps(index).encode()
+
+    armed = rewritten(archive, tmp_path / "a.pt2", weights_config__json=pickled, weight_0=lambda _: bomb)
+    with pytest.raises(CheckpointError, match="is a pickle, which is code"):
+        Embedder.load(armed)
+    armed = rewritten(archive, tmp_path / "b.pt2", model__pt=lambda _: bomb, models__model__json=lambda _: b"__import__('os')")
+    assert Embedder.load(armed).embed(PICTURES, "visible").shape[0] == 1, "only weights and header are read"
+    assert not trap.exists()
+
+
+def test_weights_that_do_not_fit_are_told(archive: Path, tmp_path: Path) -> None:
+    def beyond(content: bytes) -> bytes:
+        index = json.loads(content)
+        next(iter(index["config"].values()))["tensor_meta"]["storage_offset"]["as_int"] = 10**9
+        return json.dumps(index).encode()
+
+    def renamed(content: bytes) -> bytes:
+        return content.replace(b'"network.appearance_parts.weight"', b'"network.elsewhere"')
+
+    def older(content: bytes) -> bytes:
+        return json.dumps({**json.loads(content), "format": "0"}).encode()
+
+    for number, (end, change, expected) in enumerate(
+        [
+            ("weights_config__json", beyond, "broken"),
+            ("weights_config__json", renamed, r"1 missing: appearance_parts\.weight"),
+            ("extra/dinogrl__json", older, "export the model again"),
+            ("extra/dinogrl__json", lambda _: b"{", "header is broken"),
+        ]
+    ):
+        with pytest.raises(CheckpointError, match=expected):
+            Embedder.load(rewritten(archive, tmp_path / f"{number}.pt2", **{end: change}))
