@@ -199,6 +199,12 @@ def test_an_empty_gallery_answers_nothing(tmp_path: Path) -> None:
         assert len(gallery) == 0 and gallery.search(PARTS[0]) == [] and gallery.ids() == [] and gallery.fingerprint is None
         with pytest.raises(GalleryError, match="empty"):
             gallery.info()
+    assert not (tmp_path / "g").exists(), "nothing was added, nothing is left"
+    (tmp_path / "h").mkdir()
+    Gallery(tmp_path / "h", writable=True).close()
+    filled({"address": str(tmp_path / "h")}, 5).close()
+    with Gallery(tmp_path / "h") as gallery:
+        assert len(gallery) == 5
 
 
 def test_nobody_answers() -> None:
@@ -229,3 +235,24 @@ def test_hits_as_json() -> None:
         "collection": "default",
         "frames": ["x"],
     }
+
+
+def test_many_search_while_one_adds_and_removes(tmp_path: Path) -> None:
+    """Whoever is always there is always found; nobody sees half of a change."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    parts, facts = embeddings(identities=80), entries(400)
+    with Gallery(tmp_path / "g", writable=True) as gallery:
+        gallery.add(facts[:50], parts[:50], fingerprint=MODEL)
+
+        def look(i: int) -> bool:
+            hits = gallery.search(parts[i % 50], top=3)
+            return hits[0].id == f"t{i % 50}" and hits[0].distance < 0.01
+
+        with ThreadPoolExecutor(8) as pool:
+            looks = [pool.submit(look, i) for i in range(300)]
+            for first in range(50, 400, 25):
+                gallery.add(facts[first : first + 25], parts[first : first + 25])
+                gallery.remove([f"t{i}" for i in range(first, first + 20)])
+            assert all(found.result() for found in looks)
+        assert len(gallery) == 50 + 14 * 5

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from dinogrl import checkpoints, distances
 from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve, learn_curve
 from dinogrl.embedding.compact import WIDTH, Projection, learn_projection
-from dinogrl.models.archive import TrainedModel, replace_extras
+from dinogrl.models.archive import replace_extras
 from dinogrl.records import Embeddings
 
 _KIND = "search aids"
@@ -61,7 +62,15 @@ class SearchAids:
         return cls.from_tensors(checkpoints.from_bytes(content, _KIND))
 
 
-def aids_of(trained: TrainedModel) -> SearchAids | None:
+class Carrier(Protocol):
+    """A trained or an exported model."""
+
+    @property
+    def extras(self) -> dict[str, Tensor]:
+        """The tensors that lie in its file beside the weights."""
+
+
+def aids_of(trained: Carrier) -> SearchAids | None:
     """What is stored with a model, or None."""
     return SearchAids.from_tensors(trained.extras) if trained.extras else None
 

@@ -41,7 +41,8 @@ class FolderBackend:
 
     def __init__(self, folder: Path, name: str, *, create: bool) -> None:
         self.folder = folder
-        if not (folder / TABLE).exists():
+        self._new, self._made = not (folder / TABLE).exists(), not folder.exists()
+        if self._new:
             if not create:
                 raise GalleryError(f"no gallery at {folder}; make one by: dinogrl gallery add {folder} CHECKPOINT --data DIR")
             if folder.exists() and (not folder.is_dir() or any(child.name != "lock" for child in folder.iterdir())):
@@ -157,6 +158,8 @@ class FolderBackend:
         self._table.close()
         for file in self._files or ():
             file.close()
+        if self._new and self._files is None:  # nothing was ever added: leave nothing behind
+            remove_folder(self.folder if self._made else self.folder / TABLE)
         self._files = None
         self._lock.release()
 

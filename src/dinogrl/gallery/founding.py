@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dinogrl.embedding.compact import learn_projection
-from dinogrl.embedding.exported import ExportedModel
 from dinogrl.embedding.search_aids import SearchAids, aids_of
 from dinogrl.errors import GalleryError
 from dinogrl.gallery.backend import Backend, Form
-from dinogrl.models.archive import TrainedModel
+
+if TYPE_CHECKING:
+    from dinogrl.embedding.embedder import Embedder
 
 _SETTINGS, _AIDS = "settings", "search_aids"
 
@@ -42,7 +44,7 @@ def found(
     backend: Backend,
     vectors: NDArray[np.float32],
     fingerprint: str,
-    trained: TrainedModel | ExportedModel | None,
+    embedder: Embedder | None,
     *,
     precision: str,
     width: int,
@@ -53,6 +55,7 @@ def found(
     """
     if not fingerprint:
         raise GalleryError("a new gallery must know the model of its vectors; give an embedder or fingerprint=")
+    trained = None if embedder is None else embedder.trained
     distance = "mean_part" if trained is None else trained.recipe.evaluation.distance
     aids, origin = None if trained is None else aids_of(trained), "stored with the model"
     if aids is None:

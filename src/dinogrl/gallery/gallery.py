@@ -302,8 +302,7 @@ class Gallery:
     def _establish(self, vectors: NDArray[np.float32], fingerprint: str) -> None:
         """The first tracklets decide what the gallery is; later ones must fit."""
         if self.settings is None:
-            trained = None if self.embedder is None else self.embedder.trained
-            found(self.backend, vectors, fingerprint, trained, precision=self._precision, width=self._width)
+            found(self.backend, vectors, fingerprint, self.embedder, precision=self._precision, width=self._width)
             self._remember()
         self._expect(fingerprint)
 

@@ -111,12 +111,13 @@ class Resident:
     ) -> list[list[str]]:
         """For each query (Q,d) the ids of the ``count`` nearest that pass, nearest first. ``norms``: squares of ``vectors``."""
         ids = self.ids
-        passed = filters.mask(self)[: len(vectors)]
+        passed = filters.mask(self)
+        vectors, norms = vectors[: len(passed)], norms[: len(passed)]  # there may be more, of tracklets that are being added
         chosen = np.flatnonzero(passed)
         if not len(chosen):
             return [[] for _ in queries]
         few = len(chosen) < _FEW * len(vectors)
-        rows, lengths = (vectors[chosen], norms[chosen]) if few else (vectors, norms[: len(vectors)])
+        rows, lengths = (vectors[chosen], norms[chosen]) if few else (vectors, norms)
         found = []
         for query in queries:
             squares = lengths - 2 * (rows @ query)  # and the query's own length, the same for all
