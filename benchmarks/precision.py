@@ -1,0 +1,102 @@
+"""What bfloat16 costs: loss curves of training in it and in float32, and scores of one model embedded in either.
+
+    python benchmarks/precision.py --steps 200 --seeds 1 2 3 --folder /tmp/precision
+
+The demo's small network is trained on a simulated world, for every seed in both precisions. The curves are means over windows of
+steps; the bar for "equal" is how far two seeds of float32 lie apart. Then the models trained in float32 embed the test tracklets
+of a larger world in both precisions. The last line is the result, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dinogrl import runtime
+from dinogrl.data.datasets import open_dataset
+from dinogrl.data.loaders import evaluation_loader
+from dinogrl.embedding.extract import extract
+from dinogrl.evaluation.evaluate import evaluate
+from dinogrl.models.archive import load_model
+from dinogrl.recipes import load_recipe
+from dinogrl.records import Embeddings, Tracklet
+from dinogrl.reproduce.demo import DEMO_WORLD
+from dinogrl.simulation.simulate import simulate
+from dinogrl.training.run import train
+
+PRECISIONS = ("float32", "bfloat16")
+WINDOW = 20
+CPU = torch.device("cpu")
+
+
+def curve(folder: Path, world: Path, seed: int, precision: str, steps: int) -> np.ndarray:
+    """Train, or read what was trained before: the total loss, a mean a window of steps."""
+    out = folder / f"seed{seed}_{precision}"
+    changes = [f"seed={seed}", f"training.precision={precision}", "training.epochs=1", f"training.steps_per_epoch={steps}"]
+    train(load_recipe("demo_dinogrl", changes), world, out, resume=(out / "recipe.yaml").is_file())
+    with (out / "log.csv").open(encoding="utf-8") as file:
+        totals = np.array([float(row["total"]) for row in csv.DictReader(file)])
+    return totals[: len(totals) // WINDOW * WINDOW].reshape(-1, WINDOW).mean(1)
+
+
+def scores(model: Path, world: Path, bfloat16: bool) -> dict[str, float]:
+    """rank-1 and mAP of both directions, in per cent."""
+    trained, dataset = load_model(model), open_dataset(world)
+
+    def embed(tracklets: Iterable[Tracklet]) -> Embeddings:
+        loader = evaluation_loader(list(tracklets), trained.recipe.data, sampling="segments", batch=32)
+        return extract(trained.network, loader, CPU, bfloat16=bfloat16, fingerprint=trained.fingerprint)
+
+    found = evaluate(embed(dataset.query), embed(dataset.gallery), "hitsz-vcm", confidence=False)
+    named = ((name, direction.scores) for name, direction in found.directions.items())
+    return {f"{name} {key}": 100 * value for name, s in named for key, value in (("rank1", s.rank(1)), ("mAP", s.mAP))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--test-identities", type=int, default=200)
+    parser.add_argument("--folder", type=Path, required=True, help="everything lies here; what is there already is not done again")
+    given = parser.parse_args()
+
+    world, test = given.folder / "world", given.folder / "test"
+    larger = replace(DEMO_WORLD, identities=given.test_identities + 20, test_identities=given.test_identities, seed=99)
+    for path, settings in ((world, DEMO_WORLD), (test, larger)):
+        if not path.is_dir():
+            simulate(path, settings)
+    curves = {p: np.stack([curve(given.folder, world, seed, p, given.steps) for seed in given.seeds]) for p in PRECISIONS}
+    exact, short = (curves[p] for p in PRECISIONS)
+    result = {
+        "steps": given.steps,
+        "seeds": given.seeds,
+        "mean loss a window, float32": exact.mean(0).round(4).tolist(),
+        "mean loss a window, bfloat16": short.mean(0).round(4).tolist(),
+        "largest difference of one seed's two precisions": float(np.abs(exact - short).max()),
+        "largest difference of two seeds of float32": float((exact.max(0) - exact.min(0)).max()),
+        "largest difference of the means": float(np.abs(exact.mean(0) - short.mean(0)).max()),
+        "queries and gallery": [len(open_dataset(test).query), len(open_dataset(test).gallery)],
+        "scores": {},
+        "machine": runtime.device_name(CPU),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    for seed in given.seeds:
+        model = given.folder / f"seed{seed}_float32" / "model.safetensors"
+        result["scores"][str(seed)] = {p: scores(model, test, p == "bfloat16") for p in PRECISIONS}
+    differences = [
+        abs(both["float32"][key] - both["bfloat16"][key]) for both in result["scores"].values() for key in both["float32"]
+    ]
+    result["largest difference of a score, points"] = max(differences)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
