@@ -106,28 +106,33 @@ def test_dry_run_says_what_is_to_do_and_writes_nothing(
     assert "4 runs, 2 done" in shown and "(measured)" in shown and "(measured on others)" in shown
 
 
+def done_and_begun(out: Path) -> tuple[Path, Path] | None:
+    """Folders of a run that has its scores and of another that stands at a checkpoint, as soon as there are both."""
+    done = {path.parent for path in out.glob("*/metrics.json")}
+    begun = {path.parent for path in out.glob("*/checkpoint.safetensors")} - done
+    return (done.pop(), begun.pop()) if done and begun else None
+
+
 def test_a_killed_reproduce_goes_on_where_it_was(table: Path, tiny_world: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    more = ("training.steps_per_epoch=3", "training.epochs=5")
+    more = ("training.steps_per_epoch=3", "training.epochs=8")
     command = [sys.executable, "-m", "dinogrl", *words(table, tiny_world, killed, *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    # the second run has begun: one is done and holds its scores, another has a checkpoint
-    while not (list(killed.glob("*/metrics.json")) and list(killed.glob("*/checkpoint.safetensors"))):
+    while not (both := done_and_begun(killed)):
         assert time.monotonic() < deadline and process.poll() is None, "two runs were to be begun"
-        time.sleep(0.02)
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    (state,) = killed.glob("*/checkpoint.safetensors")
-    stopped, done = state.parent, next(iter(killed.glob("*/metrics.json"))).parent
+    done, stopped = both
     steps, finished = len(losses(stopped / "log.csv")), (done / "model.safetensors").stat().st_mtime_ns
-    assert 0 < steps < 15 and not (stopped / "metrics.json").exists()
+    assert 0 < steps < 24 and not (stopped / "metrics.json").exists()
 
     assert cli.main(words(table, tiny_world, killed, *more)) == 0
     assert (done / "model.safetensors").stat().st_mtime_ns == finished, "the finished run is left as it is"
     resumed = losses(stopped / "log.csv")
-    assert len(resumed) == 15
+    assert len(resumed) == 24
     (never_stopped,) = [run for run in planned(table, tiny_world, whole, *more).runs if run.folder.name == stopped.name]
     carry_out.carry_out([never_stopped], tiny_world, lambda *_: None)
     assert resumed == pytest.approx(losses(whole / stopped.name / "log.csv"), rel=1e-3)
