@@ -348,10 +348,12 @@ def test_wrong_input_gives_one_clear_line() -> None:
         evaluate_distances(case.distances[:0], [], case.gallery_ids, [], case.gallery_cameras)
     with pytest.raises(DataError, match="max_rank must be at least 1"):
         evaluate_distances(case.distances, *case.labels, max_rank=0)
-    with pytest.raises(DataError, match="ids must be whole numbers, or both strings; given <U1 and int64"):
+    with pytest.raises(DataError, match="ids must be numbers, or both strings; given <U1 and int64"):
         evaluate_distances(case.distances, list("abcdef"), *case.labels[1:])
-    with pytest.raises(DataError, match="cameras must be whole numbers"):
-        evaluate_distances(case.distances, *case.labels[:2], np.zeros(6), case.gallery_cameras)
+    with pytest.raises(DataError, match="cameras must not hold NaN"):
+        evaluate_distances(case.distances, *case.labels[:2], np.full(6, np.nan), case.gallery_cameras)
+    whole = evaluate_distances(case.distances, *case.labels)
+    assert evaluate_distances(case.distances, *(np.asarray(labels, dtype=float) for labels in case.labels)).mAP == whole.mAP
     for value in (np.nan, np.inf, -np.inf):
         broken = case.distances.copy()
         broken[3, 2] = value

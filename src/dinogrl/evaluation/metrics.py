@@ -75,7 +75,7 @@ def evaluate_distances(
 ) -> Scores:
     """Score a matrix of distances (N,M), smaller is nearer, of any floating type, on any device.
 
-    Identities and cameras are whole numbers or strings. With ``drop_same_camera`` the gallery items of the query's identity and
+    Identities and cameras are numbers or strings. With ``drop_same_camera`` the gallery items of the query's identity and
     camera are struck out. Ties keep the gallery's order. Queries without a match are counted (``Scores.skipped``) and left out of
     the means; a gallery smaller than ``max_rank`` is fine.
     Raises :class:`DataError` for shapes and labels that do not fit, empty lists, and distances that are not finite.
@@ -237,12 +237,14 @@ def _meeting(
 
 
 def _comparable(query: Labels, gallery: Labels, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of both sides, both whole numbers or both strings."""
+    """Labels of both sides, both numbers or both strings."""
     sides = _labels(query), _labels(gallery)
     kinds = [side.dtype.kind for side in sides if side.size]
-    if not all(kind in "biuU" for kind in kinds) or len({kind == "U" for kind in kinds}) > 1:
+    if not all(kind in "biufU" for kind in kinds) or len({kind == "U" for kind in kinds}) > 1:
         given = " and ".join(str(side.dtype) for side in sides)
-        raise DataError(f"query_{what} and gallery_{what} must be whole numbers, or both strings; given {given}")
+        raise DataError(f"query_{what} and gallery_{what} must be numbers, or both strings; given {given}")
+    if any(side.dtype.kind == "f" and not np.isfinite(side).all() for side in sides):
+        raise DataError(f"query_{what} and gallery_{what} must not hold NaN or infinity: no label equals NaN")
     return sides
 
 
