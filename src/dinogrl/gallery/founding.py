@@ -17,6 +17,7 @@ from dinogrl.gallery.backend import Backend, Form
 if TYPE_CHECKING:
     from dinogrl.embedding.embedder import Embedder
 
+FORMAT = 1
 _SETTINGS, _AIDS = "settings", "search_aids"
 
 
@@ -32,11 +33,15 @@ class Settings:
 
 
 def remembered(backend: Backend) -> tuple[Settings, SearchAids] | None:
-    """What was written, or None where there is no gallery yet."""
+    """What was written, or None where there is no gallery yet. Raises :class:`GalleryError` for another version's gallery."""
     content, aids = backend.read_document(_SETTINGS), backend.read_document(_AIDS)
     if content is None or aids is None:
         return None
     values = json.loads(content)
+    if values.pop("format") != FORMAT:
+        raise GalleryError(
+            "this gallery was made by another version of dinogrl; open it with that one, and enrol its tracklets anew here"
+        )
     return Settings(**{**values, "form": Form(**values["form"])}), SearchAids.from_bytes(aids)
 
 
@@ -69,4 +74,4 @@ def found(
 def write(backend: Backend, settings: Settings, aids: SearchAids) -> None:
     """Store both; the settings last, for with them the gallery exists."""
     backend.write_document(_AIDS, aids.to_bytes())
-    backend.write_document(_SETTINGS, json.dumps({**vars(settings), "form": vars(settings.form)}).encode())
+    backend.write_document(_SETTINGS, json.dumps({"format": FORMAT, **vars(settings), "form": vars(settings.form)}).encode())
