@@ -100,7 +100,7 @@ def _told_to(tell: Watcher) -> Callable[[FootageProgress], None]:
     """Progress of one video, as the bar takes it."""
 
     def on_progress(at: FootageProgress) -> None:
-        word = f"frames, {at.speed:.1f} a second, {at.tracklets} tracklets"
+        word = f"{at.speed:.1f} frames/s, {at.tracklets} tracklets"
         tell(Path(at.source).name, at.frame, at.frames if at.frames is not None else at.frame + 1, word)
 
     return on_progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import time
@@ -112,7 +113,7 @@ def cut_video(
             started = settings.start or (moment if is_stream(video) else source.started)
             writer = _Writer(out, f"{UNKNOWN}{plain_stem(video)}-{key}", source.name, key, started, settings, finder.name)
             with closing(entry.journal()) as journal:
-                report = _Report(source, writer, on_progress)
+                report = _Report(source, settings.duration, writer, on_progress)
                 _cut(source, finder, settings, journal, writer, report, endless=is_stream(video))
             entry.finish(source.warnings)
         return CutResult(source.name, _tracklets_of(out, key), source.warnings, skipped=False)
@@ -204,8 +205,12 @@ class _Writer:
 class _Report:
     """Counts frames and tells how it goes, twice a second at most."""
 
-    def __init__(self, source: Source, writer: _Writer, on_progress: Callable[[FootageProgress], None] | None) -> None:
+    def __init__(
+        self, source: Source, duration: float | None, writer: _Writer, on_progress: Callable[[FootageProgress], None] | None
+    ) -> None:
         self._source, self._writer, self._tell = source, writer, on_progress
+        wanted = None if duration is None else math.ceil(duration * source.frame_rate)
+        self._frames = min((number for number in (source.frames, wanted) if number is not None), default=None)
         self._begin = self._told = time.monotonic()
         self._frame = 0
 
@@ -213,7 +218,7 @@ class _Report:
         """To be called once for each frame of the video."""
         self._frame += 1
         if time.monotonic() - self._told >= _SECONDS_BETWEEN_REPORTS:
-            self._say(self._source.frames and max(self._source.frames, self._frame))
+            self._say(None if self._frames is None else max(self._frames, self._frame))
 
     def last(self) -> None:
         """The end, wherever it was expected."""

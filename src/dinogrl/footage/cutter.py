@@ -65,6 +65,7 @@ class Cutter:
             yield from self._part_ways(one.track, image)
         for track in [track for track, cut in self._open.items() if picture.time - cut.frames[-1].time > self._settings.max_gap]:
             yield from self._finish(track)
+            del self._recent[track]
 
     def flush(self) -> Iterator[Cut]:
         """What is still open at the end."""

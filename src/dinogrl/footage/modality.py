@@ -9,13 +9,14 @@ be given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from dinogrl.data.frames import Image
+from dinogrl.data.frames import Image, read_frame
 from dinogrl.records import Modality
 
 GREY, COLOURED = 6.0, 8.0
@@ -42,6 +43,13 @@ def colourfulness(image: Image) -> float:
         light @ np.linalg.lstsq(light, opponent, rcond=None)[0]
     )  # what follows from brightness alone: an offset or a gain of a channel
     return float(np.percentile(np.linalg.norm(opponent - tint, axis=1), 95))
+
+
+def seen_by(frames: Sequence[str | Path]) -> Modality:
+    """Of a tracklet's image files; up to nine of them decide. Raises :class:`DataError` for one that cannot be read."""
+    chosen = [frames[i] for i in np.linspace(0, len(frames), min(WINDOW, len(frames)), endpoint=False).astype(int)]
+    median = float(np.median([colourfulness(read_frame(path)) for path in chosen]))
+    return Modality.INFRARED if median < (GREY + COLOURED) / 2 else Modality.VISIBLE
 
 
 def with_modality(pictures: Iterable[tuple[T, float]]) -> Iterator[tuple[T, Modality]]:
