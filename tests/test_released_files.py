@@ -264,6 +264,8 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is one of the files to convert"):
         converted(paths, tmp_path / "x" / ".." / "best_shape.pth")
     assert paths[2].read_bytes() == before
+    with pytest.raises(CheckpointError, match="is a folder; give --out the name of a file"):
+        converted(paths, tmp_path)
 
 
 # ---- what the released code cannot do

@@ -31,6 +31,8 @@ def convert_released(best_model: Path, best_model2: Path, best_shape: Path, out:
     paths = (best_model, best_model2, best_shape)
     if any(out.resolve() == path.resolve() for path in paths):
         raise CheckpointError(f"{out} is one of the files to convert; give --out another name")
+    if out.is_dir():
+        raise CheckpointError(f"{out} is a folder; give --out the name of a file in it")
     tensors = [load_tensors(path) for path in paths]
     _expect_order(paths, tensors)
     identities = released_identities(tensors[2])
