@@ -118,6 +118,7 @@ def test_weights_that_do_not_fit_are_told(archive: Path, tmp_path: Path) -> None
             ("weights_config__json", renamed, r"1 missing: appearance_parts\.weight"),
             ("extra/dinogrl__json", older, "export the model again"),
             ("extra/dinogrl__json", lambda _: b"{", "header is broken"),
+            ("extra/dinogrl__json", lambda _: b'{"format": "1"}', "its header lacks recipe"),
         ]
     ):
         with pytest.raises(CheckpointError, match=expected):

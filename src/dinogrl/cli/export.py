@@ -75,7 +75,8 @@ def export(
     frames = _pictures(check) if check is not None else _simulated(trained.recipe)
     checks = export_model(trained, out, format=format.value, frames=frames, precision=precision.value, on_stage=note)
     say(_check_table(checks))
-    size = sum(file.stat().st_size for file in {out, out.with_suffix(".bin")} if file.is_file() and file.stem == out.stem)
+    written = [out, out.with_suffix(".bin")] if format is FormatName.openvino else [out]
+    size = sum(file.stat().st_size for file in written)
     say(f"[green]{escape(str(out))}[/green]: {format.value}, {precision.value}, {size / 2**20:.1f} MiB")
     if data is not None:
         _compare_scores(checkpoint, out, data)

@@ -16,13 +16,13 @@ from dinogrl.data.frames import resize
 from dinogrl.data.transforms import normalise
 from dinogrl.embedding import export_onnx, export_openvino, export_torch
 from dinogrl.embedding.export_graph import ExportGraph
+from dinogrl.embedding.export_onnx import Clips
 from dinogrl.embedding.exported import ExportedModel, Run, header_of
 from dinogrl.errors import ExportError
 from dinogrl.models.archive import TrainedModel
 from dinogrl.records import Modality, ModelOutput
 
 Frame = NDArray[np.uint8]
-Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 TOLERANCE = 1e-4
 """Largest difference in float32, as a share of the largest number in the embeddings, or of 1 where all are smaller."""

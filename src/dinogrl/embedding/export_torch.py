@@ -25,6 +25,7 @@ from dinogrl.embedding.export_onnx import Clips, quiet
 from dinogrl.embedding.exported import HEADER, ExportedModel, Run, exported_model, read_header
 from dinogrl.errors import CheckpointError
 from dinogrl.models.build import build_model
+from dinogrl.models.pretrained import fit
 from dinogrl.recipes import recipe_from_values
 
 WEIGHTS = "data/weights/"
@@ -53,12 +54,8 @@ def read(path: Path) -> ExportedModel:
     values = read_header(text, path)
     recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
     network = build_model(recipe, int(values["identities"]), start_weights=False)
-    wanted = network.state_dict()
     own = {name.removeprefix("network.").replace("gait.prior.prior.", "gait.prior."): tensor for name, tensor in tensors.items()}
-    checkpoints.expect_keys(own, wanted, str(path))
-    if misfits := [name for name, tensor in wanted.items() if own[name].shape != tensor.shape]:
-        raise CheckpointError(f"{path} does not fit its own recipe: wrong shape of {', '.join(misfits[:8])}")
-    network.load_state_dict(own)
+    fit(network, own, str(path))
     graph = ExportGraph(network, (recipe.data.height, recipe.data.width), values["precision"] == "bfloat16")
     return exported_model(_runner(graph), text, path)
 

@@ -26,6 +26,7 @@ from dinogrl.records import ModelOutput
 HEADER = "dinogrl"
 """Under this name every format keeps the header."""
 FORMAT = "1"
+REQUIRED = ("recipe", "identities", "fingerprint", "precision", "gait_parts", "facts")
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 """Frames (B,T,H,W,3) and modality (B,) -> embedding (B,P,D)."""
@@ -93,15 +94,14 @@ def read_header(text: str | None, path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its header is broken ({error}); export the model again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by dinogrl export, or by another version of it; export the model again")
+    if lacking := [name for name in REQUIRED if name not in values]:
+        raise CheckpointError(f"{path}: its header lacks {', '.join(lacking)}; export the model again")
     return values
 
 
 def exported_model(run: Run, text: str | None, path: Path) -> ExportedModel:
     """A graph that runs, and its header, put together. Raises :class:`CheckpointError` for a header that is broken."""
     values = read_header(text, path)
-    try:
-        recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
-        network = ExportedNetwork(run, int(values["gait_parts"])).eval()
-        return ExportedModel(network, recipe, int(values["identities"]), str(values["fingerprint"]), dict(values["facts"]))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its header lacks {error}; export the model again") from error
+    recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
+    network = ExportedNetwork(run, int(values["gait_parts"])).eval()
+    return ExportedModel(network, recipe, int(values["identities"]), str(values["fingerprint"]), dict(values["facts"]))
