@@ -15,6 +15,7 @@ from dinogrl.losses.objective import Objective
 from dinogrl.models.backbones.priors import CONFIGS
 from dinogrl.models.build import build_model
 from dinogrl.recipes import load_recipe
+from dinogrl.records import Dataset
 from dinogrl.reproduce.cost import assumed_seconds
 from dinogrl.reproduce.plan import Run, Settings, data_fingerprint, distinct_runs, plan_table, recipe_digest
 from dinogrl.reproduce.tables import find_table, shipped_tables
@@ -22,7 +23,7 @@ from tiny_models import clips
 from tiny_recipe import TINY
 
 TABLES = {name: table for name, table in shipped_tables().items() if table.of_the_paper}
-NOWHERE = Path("nowhere")
+NOWHERE = Dataset("hitsz-vcm", Path("nowhere"), (), (), (), {}, {})
 SMALL = (*TINY, "model.pooling.stripes=[1,2,4,8,16]", "model.enhancement.granularities=[2,4,8,16]")
 
 
@@ -166,10 +167,27 @@ def test_unknown_tables_are_named() -> None:
 
 
 def test_rows_of_masks_are_run_where_the_masks_are(tmp_path: Path) -> None:
-    lines = {line.label: line for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", tmp_path)}
+    lines = {
+        line.label: line
+        for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", replace(NOWHERE, root=tmp_path))
+    }
     assert [label for label, line in lines.items() if line.runs] == ["DINOv2"] and "no masks at" in lines["SCHP"].lacking
     (tmp_path / "masks" / "schp").mkdir(parents=True)
-    lines = {line.label: line for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", tmp_path)}
+    lines = {
+        line.label: line
+        for line in plan_table("table7", TABLES["table7"], Settings(Path("o")), "d", replace(NOWHERE, root=tmp_path))
+    }
     recipe = lines["SCHP"].runs[0].recipe
     assert recipe.data.masks == "masks/schp" and recipe.model.gait is not None and recipe.model.gait.silhouette == "masks"
     assert not lines["Grapy-ML"].runs
+
+
+def test_the_published_protocol_holds_on_the_published_dataset_only() -> None:
+    real = replace(NOWHERE, name="buptcampus")
+    for dataset, expected in ((real, "buptcampus-legacy"), (replace(real, simulated=True), "auto"), (NOWHERE, "auto")):
+        lines = plan_table("table2", TABLES["table2"], Settings(Path("o")), "d", dataset)
+        assert {line.runs[0].recipe.evaluation.protocol for line in lines} == {expected}
+        assert [line.runs[0].recipe.data.frames for line in lines] == [6, 10]
+    own = Settings(Path("o"), overrides=("evaluation.protocol=buptcampus-full",))
+    lines = plan_table("table2", TABLES["table2"], own, "d", real)
+    assert lines[0].runs[0].recipe.evaluation.protocol == "buptcampus-full"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -135,8 +135,7 @@ def as_csv(filled: Sequence[Filled]) -> str:
     return text.getvalue()
 
 
-def _number(of: object, values: Sequence[float], least: int) -> str:
-    assert callable(of)
+def _number(of: Callable[[Sequence[float]], float], values: Sequence[float], least: int) -> str:
     return f"{of(values):.4f}" if len(values) >= least else ""
 
 

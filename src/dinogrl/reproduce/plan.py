@@ -59,13 +59,14 @@ class Settings:
     overrides: tuple[str, ...] = ()
 
 
-def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, root: Path) -> list[Line]:
-    """The lines of a table with their runs on the dataset at ``root``.
+def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, dataset: Dataset) -> list[Line]:
+    """The lines of a table with their runs on a dataset, of which ``fingerprint`` is the digest.
 
     Raises :class:`RecipeError` for a row that the base recipe cannot take.
     """
     base = settings.recipe or table.recipe
-    common = base_overrides(settings)
+    as_published = table.protocol is not None and dataset.name == table.published and not dataset.simulated
+    common = [*([f"evaluation.protocol={table.protocol}"] if as_published else []), *base_overrides(settings)]
     granularities = _granularities(base, common)
     lines = []
     for row in table.all_rows():
@@ -75,8 +76,8 @@ def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, ro
         label = row.label or ", ".join(map(str, kept))
         own = [*row.overrides, *([f"model.enhancement.granularities={list(kept)}"] if kept else [])]
         if row.masks is not None:
-            if not (root / row.masks).is_dir():
-                lines.append(Line(row, label, (), f"no masks at {root / row.masks}"))
+            if not (dataset.root / row.masks).is_dir():
+                lines.append(Line(row, label, (), f"no masks at {dataset.root / row.masks}"))
                 continue
             own += ["model.gait.silhouette=masks", f"data.masks={json.dumps(row.masks)}"]
         lines.append(Line(row, label, _runs(f"{name} {label}", base, [*common, *own], settings, fingerprint)))

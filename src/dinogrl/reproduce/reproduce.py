@@ -77,5 +77,5 @@ def prepare(targets: Sequence[str], data: Path, settings: Settings) -> Reproduct
     first = next(iter(tables.values()))
     dataset = open_training_data(load_recipe(settings.recipe or first.recipe, base_overrides(settings)), data)
     fingerprint = data_fingerprint(dataset)
-    lines = {name: plan_table(name, table, settings, fingerprint, dataset.root) for name, table in tables.items()}
+    lines = {name: plan_table(name, table, settings, fingerprint, dataset) for name, table in tables.items()}
     return Reproduction(data, dataset, settings, tables, lines)

@@ -35,13 +35,16 @@ def draw_sweeps(sweeps: Sequence[Sweep], filled: Mapping[str, Filled]) -> Figure
                     label=head,
                     marker="o",
                     markersize=3,
+                    linewidth=1.5,
+                    elinewidth=0.8,
                     capsize=2,
                 )
             if sweep.values[0] > 0:
                 axes.set_xscale("log")
             axes.set_xlabel(f"{sweep.symbol}  ({sweep.key})")
         panels[0].set_ylabel("%")
-        panels[-1].legend(fontsize=7.5, frameon=False)
+        named = panels[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside upper center", ncols=len(HEADS), fontsize=8, frameon=False)
     return figure
 
 

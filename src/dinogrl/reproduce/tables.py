@@ -68,6 +68,8 @@ class Table(Section):
     """One of the paper's own; ``all`` means these."""
     published: str | None = None
     """Dataset whose published results stand above the rows."""
+    protocol: str | None = None
+    """Protocol of those results where it is not the dataset's usual one; a simulated dataset, too small for it, keeps its own."""
     rows: tuple[Row, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
 

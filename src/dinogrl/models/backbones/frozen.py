@@ -132,13 +132,13 @@ class FrozenPrior(nn.Module):
         if frames.shape[2:] != self.size:
             frames = F.interpolate(frames, self.size, mode="bilinear", align_corners=False)
         passing = Passing(self.embed(ready, frames))
-        self._through(self.layers(ready.vit)[: self.first_adapted], 0, passing, ready)
+        self._through(list(self.layers(ready.vit))[: self.first_adapted], 0, passing, ready)
         return passing
 
     def _through_the_rest(self, ready: Prepared, passing: Passing) -> tuple[Tensor, Tensor]:
         vit = ready.vit if self.first_adapted is None else self.vit  # adapters learn in float32
         if self.first_adapted is not None:
-            self._through(self.layers(vit)[self.first_adapted :], self.first_adapted, passing, ready)
+            self._through(list(self.layers(vit))[self.first_adapted :], self.first_adapted, passing, ready)
         last = self.last_norm(vit)(passing.x[:, self.prefix :])
         chosen = torch.cat([passing.kept[i] for i in self.blocks], dim=2)
         chosen = F.layer_norm(chosen, chosen.shape[2:], eps=1e-6)
