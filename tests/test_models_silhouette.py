@@ -205,3 +205,21 @@ def test_reconstruction_error_is_that_of_the_maps_written_out(dtype: torch.dtype
     torch.testing.assert_close(short, literal)
     for ours, truth in zip(torch.autograd.grad(short, inputs), torch.autograd.grad(literal, inputs), strict=True):
         torch.testing.assert_close(ours, truth)
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_recomputed_gait_prior_is_the_same_and_counts_the_batch_once(some: bool) -> None:
+    torch.manual_seed(4)
+    tokens = torch.randn(2, 5, 3, 8, dtype=torch.float64)
+    chosen = torch.rand(2, *FINE) > 0.4 if some else None
+    found, seen = fine_statistics(tokens, FINE, chosen), []
+    kept, again = (GaitPrior(8, 3).double().train() for _ in range(2))
+    again.load_state_dict(kept.state_dict())
+    again.recompute = True
+    for prior in (kept, again):
+        prior(tokens, FINE, chosen, found).square().sum().backward()
+        seen.append({name: p.grad for name, p in prior.named_parameters()})
+    same_state(kept, again)
+    assert int(again.inner_norm.num_batches_tracked) == 1
+    for name, gradient in seen[0].items():
+        torch.testing.assert_close(seen[1][name], gradient, rtol=1e-12, atol=1e-15, msg=name)

@@ -111,5 +111,6 @@ def test_recipe_says_how_the_resnets_are_run(monkeypatch: pytest.MonkeyPatch) ->
     _tune(network, Training(recompute=True))
     resnets = [part for part in network.modules() if isinstance(part, Layers)]
     assert len(resnets) == 2 and all(layers.recompute for layers in resnets) and not compiled
+    assert network.gait is not None and network.gait.priors["gait"].recompute
     _tune(network, Training(compile=True))
     assert compiled == resnets and not any(layers.recompute for layers in resnets)

@@ -32,6 +32,7 @@ from dinogrl.models.backbones.resnet import Layers
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.models.enhancement.local_to_global import LocalToGlobal
+from dinogrl.models.streams.silhouette import GaitPrior
 from dinogrl.models.weights import to_released
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.records import Modality, Tracklet
@@ -182,7 +183,7 @@ def _training(recompute: bool, setting: Setting) -> Work:
     network, objective = _network(setting, recipe).train(), Objective(recipe.objective)
     optimiser = make_optimiser(network, recipe.training)
     for part in network.modules():
-        if isinstance(part, Layers):
+        if isinstance(part, (Layers, GaitPrior)):
             part.recompute = recompute
 
     def step(frames: Tensor, modality: Tensor, identity: Tensor) -> None:

@@ -24,6 +24,7 @@ from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.backbones.resnet import Layers
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
+from dinogrl.models.streams.silhouette import GaitPrior
 from dinogrl.recipes import Recipe, dump_recipe, schema
 from dinogrl.records import Dataset, Modality, Tracklet
 from dinogrl.training.holdout import Split, holdout_score, split_identities
@@ -143,12 +144,12 @@ def _claim(out: Path, resume: bool) -> None:
 
 
 def _tune(network: DinoGRL, recipe: schema.Training) -> None:
-    """How the ResNets are run; what they compute stays the same."""
+    """How the largest parts are run; what they compute stays the same."""
     for part in network.modules():
-        if isinstance(part, Layers):
+        if isinstance(part, (Layers, GaitPrior)):
             part.recompute = recipe.recompute
-            if recipe.compile:
-                part.compile()
+        if isinstance(part, Layers) and recipe.compile:
+            part.compile()
 
 
 def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:

@@ -9,11 +9,13 @@ the batch norm are those of the fine map, found without keeping it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.backbones.recompute import recomputed
 from dinogrl.models.precision import full
 
 
@@ -158,7 +160,10 @@ class GaitPrior(nn.Module):
     """E_g: batch norm, linear, batch norm, GELU, linear, softmax over the channels. Tokens (N,h0,w0,D) -> (N,h,w,C)
 
     ``chosen`` (N,h,w) marks the pixels that count; ``found`` are the tokens' :func:`fine_statistics` over them, in training.
+    With ``recompute`` set, training does not keep the fine hidden layer.
     """
+
+    recompute = False
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -170,8 +175,14 @@ class GaitPrior(nn.Module):
     def forward(
         self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None, found: Statistics | None = None
     ) -> Tensor:
-        hidden = finer(self.norm.then(self.reduce, tokens, found), size)
-        return full(self.assign(F.gelu(self.inner_norm(hidden, chosen)))).softmax(dim=3)
+        hidden = self.norm.then(self.reduce, tokens, found)
+        if self.recompute and self.training:
+            return recomputed(self.inner_norm, partial(self._assigned, size), hidden, chosen)
+        return self._assigned(size, hidden, chosen)
+
+    def _assigned(self, size: tuple[int, int], hidden: Tensor, chosen: Tensor | None) -> Tensor:
+        """From the coarse hidden layer (N,h0,w0,D) on. Its fine maps are the largest of the gait stream."""
+        return full(self.assign(F.gelu(self.inner_norm(finer(hidden, size), chosen)))).softmax(dim=3)
 
 
 class AppearancePrior(nn.Module):
