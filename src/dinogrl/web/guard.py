@@ -1,0 +1,225 @@
+"""The door: whatever comes in is looked at here before anything else of the program sees it.
+
+In order: is the request meant for this server (its Host header; DNS rebinding), does it come from its own page (Origin; forged
+requests), who asks (token or session), is it not too large or too slow. And every answer goes out with strict headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import time
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dinogrl.web.audit import AuditLog
+from dinogrl.web.limits import MB, Limits
+from dinogrl.web.metrics import Metrics
+from dinogrl.web.rates import Rate
+from dinogrl.web.tokens import LOCAL, Sessions, Tokens
+
+COOKIE = "dinogrl_session"
+UPLOADS = "/api/queries"
+SIGN_IN = "/api/session"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SECONDS_WITHOUT_A_BYTE = 30.0
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; form-action 'none';"
+        " base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Refused(HTTPException):
+    """A request that goes no further."""
+
+
+class Guard:
+    """Stands around ``app``. ``hosts``: names by which the server may be called besides addresses and localhost."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens,
+        sessions: Sessions,
+        hosts: frozenset[str],
+        limits: Limits,
+        metrics: Metrics,
+        audit: AuditLog,
+    ) -> None:
+        self._app, self._tokens, self._sessions, self._hosts = app, tokens, sessions, hosts
+        self._limits, self._metrics, self._audit = limits, metrics, audit
+        self._failed = Rate(limits.failed_tokens, limits.failed_minutes * 60)
+        self._uploads = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, self._counted(scope, send))
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        is_upload = scope["method"] == "POST" and scope["path"] == UPLOADS
+        try:
+            self._expect_own_host(headers)
+            if scope["method"] not in _SAFE:
+                self._expect_own_page(headers)
+            scope.setdefault("state", {})["who"] = self._who(scope, headers)
+            most = self._limits.body_bytes if is_upload else MB
+            _expect_size(headers, most)
+            if is_upload and self._uploads >= self._limits.uploads_at_once:
+                raise Refused(503, "too many uploads at once; try again in a moment", {"Retry-After": "5"})
+        except Refused as refused:
+            await _refuse(refused, send)
+            return
+        self._uploads += is_upload
+        try:
+            await self._app(scope, _bounded(receive, most, self._limits.upload_seconds), send)
+        finally:
+            self._uploads -= is_upload
+
+    def sign_in(self, token: str, address: str) -> str:
+        """Whose token it is. Raises :class:`HTTPException` 401 for nobody's, 429 after too many of these from one address."""
+        wait = self._failed.wait(address)
+        if wait:
+            raise Refused(429, "too many wrong tokens; try again later", {"Retry-After": str(int(wait) + 1)})
+        name = self._tokens.name_of(token)
+        if name is None:
+            self._failed.take(address)
+            self._metrics.failed_tokens.inc()
+            self._audit.write("wrong token", "unknown", address=address)
+            raise Refused(401, "this token is nobody's", {"WWW-Authenticate": "Bearer"})
+        return name
+
+    def _who(self, scope: Scope, headers: Headers) -> str | None:
+        """The name of who asks; None where a token is needed and none came, which only what anybody may see lets pass."""
+        if not self._tokens:
+            return LOCAL
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and token:
+            return self.sign_in(token.strip(), address_of(scope))
+        name = self._sessions.name_of(session_of(headers))
+        if name is None and not _is_open(scope):
+            raise Refused(401, "sign in first, or send a token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+        return name
+
+    def _expect_own_host(self, headers: Headers) -> None:
+        """A page elsewhere whose name was bent to this address still says its own name."""
+        name = host_name(headers.get("host", ""))
+        if name != "localhost" and name not in self._hosts and not _is_address(name):
+            raise Refused(400, "this server is not called so; start it with --allow-host NAME to allow another name")
+
+    def _expect_own_page(self, headers: Headers) -> None:
+        """A browser says which page a request comes from; a program does not, and needs not be kept from itself."""
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        if foreign or site in {"cross-site", "same-site"}:
+            raise Refused(403, "requests from other pages are refused")
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "DELETE"} else "other"
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                self._metrics.requests.labels(method, str(message["status"])).inc()
+            await send(message)
+
+        return counted
+
+
+def _expect_size(headers: Mapping[str, str], most: int) -> None:
+    """What the request says of its own size; it is counted as it comes, too."""
+    declared = headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit()):
+        raise Refused(400, "Content-Length is no number")
+    if int(declared) > most:
+        raise Refused(413, f"the request has {int(declared) / MB:.0f} MB; at most {most // MB} MB are taken")
+
+
+def _bounded(receive: Receive, most: int, seconds: float) -> Receive:
+    """Takes so many bytes, in so much time, and no long silences before the end of the body."""
+    taken, end, over = 0, time.monotonic() + seconds, False
+
+    async def bounded() -> Message:
+        nonlocal taken, over
+        if over:  # nothing but the end of the connection is waited for now, however long the answer takes
+            return await receive()
+        try:
+            async with asyncio.timeout(max(min(end - time.monotonic(), _SECONDS_WITHOUT_A_BYTE), 0)):
+                message = await receive()
+        except TimeoutError as error:
+            raise Refused(408, "the request comes too slowly") from error
+        taken += len(message.get("body", b""))
+        over = not message.get("more_body", False)
+        if taken > most:
+            raise Refused(413, f"the request has more than {most // MB} MB; send less")
+        return message
+
+    return bounded
+
+
+async def _refuse(refused: HTTPException, send: Send) -> None:
+    body = json.dumps({"detail": refused.detail}).encode()
+    headers: dict[str, Any] = {"content-type": "application/json", "content-length": str(len(body)), **(refused.headers or {})}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refused.status_code, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_open(scope: Scope) -> bool:
+    """May anybody ask for it? The page without a word of the gallery in it, whether the server is there, and signing in."""
+    method, path = scope["method"], scope["path"]
+    if method == "POST":
+        return bool(path == SIGN_IN)
+    return method in {"GET", "HEAD"} and (path in {"/", "/healthz"} or path.startswith("/static/"))
+
+
+def host_name(host: str) -> str:
+    """Of a Host header: the name without the port, in small letters."""
+    name = host.strip().lower()
+    return name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0].rstrip(".")
+
+
+def session_of(headers: Mapping[str, str]) -> str:
+    """The session's word in a cookie, or an empty text."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return "" if found is None else found.value
+
+
+def address_of(scope: Scope) -> str:
+    """Where the request comes from."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
