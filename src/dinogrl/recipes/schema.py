@@ -159,8 +159,8 @@ class Gait(Section):
 
     prior: Prior = Prior()
     silhouette: Literal["enriched", "plain", "masks"] = "enriched"
-    """``enriched``: silhouette times fused priors (eq. 6). ``plain``: the silhouette alone (table 3's second row). ``masks``: those of
-    a human parser, from ``data.masks``, and no prior at all (table 7)."""
+    """``enriched``: silhouette times fused priors (eq. 6). ``plain``: the silhouette alone (table 3's second row). ``masks``: those
+    of a human parser, from ``data.masks``, and no prior at all (table 7)."""
     priors: tuple[Literal["gait", "appearance"], ...] = ("gait", "appearance")
     """Which priors enrich the silhouette (table 5)."""
     channels: int = Field(16, ge=1)
