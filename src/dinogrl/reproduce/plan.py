@@ -20,7 +20,7 @@ from dinogrl.reproduce.tables import Row, Table
 
 # What a run is called and how it is carried out, not what it learns.
 _CIRCUMSTANCES = {("name",), ("preset",), ("seed",), ("data", "workers")} | {
-    ("training", key) for key in ("device", "compile", "checkpoint_minutes")
+    ("training", key) for key in ("device", "compile", "recompute", "checkpoint_minutes")
 }
 
 
