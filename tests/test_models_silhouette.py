@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from dinogrl.models.pooling import horizontal_stripes, set_pooling
+from dinogrl.models.streams import marked_norm
 from dinogrl.models.streams.fusion import AttentionFusion
 from dinogrl.models.streams.silhouette import (
     AppearancePrior,
@@ -223,3 +224,18 @@ def test_recomputed_gait_prior_is_the_same_and_counts_the_batch_once(some: bool)
     assert int(again.inner_norm.num_batches_tracked) == 1
     for name, gradient in seen[0].items():
         torch.testing.assert_close(seen[1][name], gradient, rtol=1e-12, atol=1e-15, msg=name)
+
+
+@pytest.mark.parametrize("at_once", [2**20, 6])
+def test_marked_norm_is_differentiated_right_slice_by_slice(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marked_norm, "AT_ONCE", at_once)
+    torch.manual_seed(5)
+    rows = (2 + torch.randn(11, 3, dtype=torch.float64)).requires_grad_()
+    weight = (torch.arange(11)[:, None] % 3 > 0).double()
+    assert torch.autograd.gradcheck(lambda x: marked_norm.MarkedNorm.apply(x, weight, 1e-5)[0], rows)
+    normed, mean, variance, count = marked_norm.MarkedNorm.apply(rows, weight, 0.0)
+    marked = weight[:, 0] > 0
+    torch.testing.assert_close(mean, rows[marked].mean(0))
+    torch.testing.assert_close(variance, rows[marked].var(0, correction=0))
+    torch.testing.assert_close(normed[marked].square().mean(0), torch.ones(3, dtype=torch.float64))
+    assert count == marked.sum()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dinogrl.models.backbones.recompute import recomputed
 from dinogrl.models.precision import full
+from dinogrl.models.streams.marked_norm import MarkedNorm
 
 
 def finer(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -49,13 +50,11 @@ class RowNorm(nn.BatchNorm1d):
         if not self.training or chosen is None:
             flat = rows.reshape(-1, rows.shape[-1])
             return super().forward(flat).view(rows.shape)
-        flat = full(rows.reshape(-1, rows.shape[-1]))
-        weight = chosen.reshape(-1, 1).to(flat.dtype)
-        count = weight.sum().clamp_min(1)
-        mean = (weight * flat).sum(0) / count
-        variance = (weight * (flat - mean).square()).sum(0) / count
-        self.remember(mean.detach(), variance.detach(), count)
-        return ((flat - mean) * torch.rsqrt(variance + self.eps)).view(rows.shape).to(rows.dtype)
+        flat = rows.reshape(-1, rows.shape[-1])
+        weight = chosen.reshape(-1, 1).to(full(flat[:0]).dtype)
+        normed, mean, variance, count = MarkedNorm.apply(flat, weight, self.eps)
+        self.remember(mean, variance, count)
+        return normed.view(rows.shape)
 
     def then(self, linear: nn.Linear, tokens: Tensor, found: Statistics | None) -> Tensor:
         """``linear`` of the normalised frozen ``tokens`` (N,h0,w0,C). ``found``: :func:`fine_statistics`, in training."""
