@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -114,10 +113,11 @@ def test_to_a_server_and_back(saved: Path, tmp_path: Path) -> None:
     for path in (saved / "g.zip", tmp_path / "back.zip"):
         with zipfile.ZipFile(path) as archive:
             members[path] = {name: archive.read(name) for name in archive.namelist()}
-    assert members[saved / "g.zip"] == members[tmp_path / "back.zip"]
+    here, there = members.values()
+    assert sorted(here.keys() ^ there.keys()) == []
+    assert [name for name in here if here[name] != there[name]] == []
 
 
 def test_an_empty_gallery_has_no_backup(tmp_path: Path) -> None:
     with Gallery(tmp_path / "g", writable=True) as gallery, pytest.raises(GalleryError, match="nothing to back up"):
         back_up(gallery, tmp_path / "g.zip")
-    shutil.rmtree(tmp_path / "g")

@@ -104,8 +104,9 @@ def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, 
 
 
 def to_bytes(tensors: Mapping[str, Tensor], kind: str) -> bytes:
-    """Named tensors as the content of a file, for where there is no file."""
-    return pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"dinogrl": FORMAT, "kind": kind})
+    """Named tensors as the content of a file, for where there is no file; the same tensors give the same bytes."""
+    header = {"kind": kind}  # one entry: safetensors writes several in any order
+    return pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
 
 
 def from_bytes(content: bytes, kind: str) -> dict[str, Tensor]:
