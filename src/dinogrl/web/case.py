@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dinogrl.reports.html import image, table, text
+from dinogrl.reports.html import table, text
 
 PAGE = Template((Path(__file__).parent / "pages" / "case.html").read_text(encoding="utf-8"))
 _CAUTION = (
@@ -43,6 +43,8 @@ class Case:
             "By": self.who,
             "Case": self.content["request"]["case"] or "-",
             "Conditions": _conditions(self.content["request"]["conditions"]),
+            "Marked right": ", ".join(self.right) or "-",
+            "Marked wrong": ", ".join(self.wrong) or "-",
             "Written": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
             "Model": self.content["model"],
         }
@@ -82,16 +84,19 @@ class Case:
     def _row(self, hit: Mapping[str, Any]) -> list[str]:
         id = hit["id"]
         mark = "right" if id in self.right else "wrong" if id in self.wrong else ""
+        moved = "" if hit["moved_distance"] is None else f" (after marks {hit['moved_distance']:.3f})"
         chance = "-" if hit["probability"] is None else f"{hit['probability']:.0%}"
         when = "-" if hit["start"] is None else f"{datetime.fromisoformat(hit['start']):%Y-%m-%d %H:%M:%S}"
-        cells = (f"{hit['camera']}, {hit['modality']}", when, f"{hit['distance']:.3f}", chance, id)
+        cells = (f"{hit['camera']}, {hit['modality']}", when, f"{hit['distance']:.3f}{moved}", chance, id)
         shown = f'<span class="{mark}">{mark or "-"}</span>'
         return [str(hit["rank"]), _picture(self.strips.get(id), f"tracklet of rank {hit['rank']}"), shown, *map(text, cells)]
 
 
 def _picture(strip: bytes | None, alternative: str) -> str:
-    address = None if strip is None else f"data:image/jpeg;base64,{base64.b64encode(strip).decode()}"
-    return image(address, alternative)
+    """Loaded at once, for the page may be printed."""
+    if strip is None:
+        return '<span class="missing">no picture</span>'
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(strip).decode()}" alt="{text(alternative)}">'
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
