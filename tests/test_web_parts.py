@@ -181,6 +181,7 @@ def test_sizes_of_pictures_are_read_from_their_headers(height: int, width: int, 
     picture.save(content, form.split()[0], **options)
     kind = kind_of(content.getvalue()[:512])
     assert kind is not None and kind.size is not None and kind.size(content.getvalue()) == (height, width)
+    assert kind.overflows is None or not kind.overflows(content.getvalue(), (height, width)), "what is honest is let in"
     assert cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), cv2.IMREAD_COLOR).shape[:2] == (height, width)
 
 

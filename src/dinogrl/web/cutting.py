@@ -106,9 +106,10 @@ def cut_here(video: Path, modality: str, out: Path, cutter: Cutter, tell: Callab
     """The tracklets as plain values, made in this process, which is bounded from now on."""
     from dinogrl.footage import FootageProgress, FootageSettings, cut_tracklets
     from dinogrl.footage.detect import load_detector
-    from dinogrl.footage.video import picture_paths
+    from dinogrl.footage.video import load_av, picture_paths
 
     detector = load_detector(cutter.detector, cutter.device)
+    load_av()  # whatever is loaded counts as taken before
     _bound(cutter.limits)
     check_video(video, cutter.limits)
     settings = FootageSettings(camera="query", modality=modality, duration=cutter.limits.video_seconds, min_frames=4)
@@ -133,6 +134,8 @@ def check_video(video: Path, limits: Limits) -> None:
         with av.open(f"file:{video}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
             sizes = [(stream.codec_context.width, stream.codec_context.height) for stream in container.streams.video]
             seconds = float(container.duration or 0) / av.time_base
+    except MemoryError:  # which one of FFmpeg's own errors is
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError("the video is broken, or of a kind that cannot be read; send another file") from error
     if not sizes:

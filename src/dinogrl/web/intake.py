@@ -105,13 +105,16 @@ class Intake:
         if file.size > limits.image_bytes:
             raise HTTPException(413, f"{shown(file.name)} has more than {limits.image_bytes // MB} MB; send smaller pictures")
         file.content.seek(0)
-        size = kind.size(file.content.read(limits.image_bytes))
+        content = file.content.read(limits.image_bytes)
+        size = kind.size(content)
         if size is None or 0 in size:
             raise HTTPException(422, f"{shown(file.name)} is truncated or broken; send it again")
         if size[0] * size[1] > limits.image_pixels:
             raise HTTPException(
                 413, f"{shown(file.name)} has {size[1]} x {size[0]} pixels; at most {limits.image_pixels / 1e6:g} million are taken"
             )
+        if kind.overflows is not None and kind.overflows(content, size):
+            raise HTTPException(422, f"{shown(file.name)} unfolds to more than it declares; save it anew")
 
 
 def shown(name: str) -> str:

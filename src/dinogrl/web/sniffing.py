@@ -7,6 +7,7 @@ kilobytes can unfold to gigabytes.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,14 +16,19 @@ HEAD = 512
 KINDS = "JPEG, PNG or WebP pictures, or one MP4, MOV, MKV, WebM, AVI or MPEG-TS video"
 
 Size = tuple[int, int]
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Kind:
-    """``suffix`` of the files that we write; ``size`` reads (height, width) of a picture from its bytes, None for videos."""
+    """``suffix`` of the files that we write; ``size`` reads (height, width) of a picture from its bytes, None for videos.
+
+    ``overflows``: does a picture unfold to more than it declares? None for kinds that cannot.
+    """
 
     suffix: str
     size: Callable[[bytes], Size | None] | None = None
+    overflows: Callable[[bytes, Size], bool] | None = None
 
 
 def kind_of(head: bytes) -> Kind | None:
@@ -35,6 +41,24 @@ def _png_size(content: bytes) -> Size | None:
         return None
     width, height = struct.unpack(">II", content[16:24])
     return height, width
+
+
+def _png_overflows(content: bytes, size: Size) -> bool:
+    """Unfolds the pixels and throws them away, up to what 16-bit RGBA of this size would take."""
+    left, unfolding, at = 8 * size[0] * (size[1] + 1) + _BLOCK, zlib.decompressobj(), 8
+    while at + 12 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        waiting = content[at + 8 : at + 8 + length] if content[at + 4 : at + 8] == b"IDAT" else b""
+        while waiting and not unfolding.eof:
+            try:
+                left -= len(unfolding.decompress(waiting, _BLOCK))
+            except zlib.error:
+                return False  # broken; the decoder says how
+            waiting = unfolding.unconsumed_tail
+            if left < 0:
+                return True
+        at += 12 + length
+    return False
 
 
 def _jpeg_size(content: bytes) -> Size | None:
@@ -78,7 +102,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 _KINDS: list[tuple[Callable[[bytes], bool], Kind]] = [
     (lambda head: head.startswith(b"\xff\xd8\xff"), Kind(".jpg", _jpeg_size)),
-    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), Kind(".png", _png_size)),
+    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), Kind(".png", _png_size, _png_overflows)),
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", Kind(".webp", _webp_size)),
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ", Kind(".avi")),
     (lambda head: head[4:8] == b"ftyp", Kind(".mp4")),
