@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import random
 import subprocess
 import sys
@@ -83,3 +84,22 @@ def test_a_process_answers_for_its_own_memory_only() -> None:
     code = "import torch; from dinogrl import runtime; print(runtime.peak_memory(torch.device('cpu')))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 2**25 < int(answer.stdout) < held.nbytes <= runtime.peak_memory(torch.device("cpu"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    script = """
+import torch
+from dinogrl import runtime
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+runtime.give_memory_back()
+before = resident()
+blocks = [torch.ones(8 * 2**20 // 4) for _ in range(20)]
+kept = torch.ones(2**10)  # behind them: what is freed in the middle of a heap stays there
+del blocks
+assert resident() - before < 40 * 2**20, resident() - before
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import random
@@ -96,6 +97,16 @@ def peak_memory(where: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def give_memory_back(least: int = 4 * 2**20) -> None:
+    """From now on, blocks of ``least`` bytes and more return to the system when they are freed, where the C library can do so.
+
+    glibc keeps freed blocks of up to 32 MiB for later, and in training the kept ones add up to a gigabyte. Costs some time.
+    """
+    mmap_threshold = -3  # of glibc's malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(mmap_threshold, least)
 
 
 def device_name(where: torch.device) -> str:

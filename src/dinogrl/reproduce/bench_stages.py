@@ -194,6 +194,8 @@ def _training(recompute: bool, setting: Setting) -> Work:
     whole = (*_clips(8, 6, setting), torch.arange(8, device=setting.device) % 4 // 2)
     small = (*_clips(4, 1, setting), torch.arange(4, device=setting.device) // 2)
     flop = 12 * _flop(lambda: step(*small))  # without what is computed again
+    if recompute:
+        runtime.give_memory_back()
     for part in network.modules():
         if isinstance(part, (Layers, GaitPrior)):
             part.recompute = recompute

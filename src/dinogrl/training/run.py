@@ -145,6 +145,8 @@ def _claim(out: Path, resume: bool) -> None:
 
 def _tune(network: DinoGRL, recipe: schema.Training) -> None:
     """How the largest parts are run; what they compute stays the same."""
+    if recipe.recompute:
+        runtime.give_memory_back()
     for part in network.modules():
         if isinstance(part, (Layers, GaitPrior)):
             part.recompute = recipe.recompute
