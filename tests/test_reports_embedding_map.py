@@ -44,7 +44,9 @@ def nearest_is_the_same_person(flat: Flat) -> float:
     return float((flat.identities[apart.argmin(1)] == flat.identities).mean())
 
 
-@pytest.mark.parametrize(("name", "title"), [("pca", "principal components"), ("tsne", "t-SNE"), pytest.param("umap", "UMAP", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "title"), [("pca", "principal components"), ("tsne", "t-SNE"), pytest.param("umap", "UMAP", marks=pytest.mark.slow)]
+)
 def test_each_projection_keeps_people_together_and_is_the_same_again(name: str, title: str) -> None:
     made = outcome()
     flat = flatten(made, "mean_part", name)
