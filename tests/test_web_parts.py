@@ -162,6 +162,13 @@ def test_what_is_old_is_forgotten_to_the_last_byte(tmp_path: Path) -> None:
     assert b"SECRET" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
+def test_the_last_searches_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.web.journal.MOST_SEARCHES", 3)
+    journal = Journal(tmp_path / "j")
+    ids = [journal.add_search("ann", {"number": number}, None) for number in range(8)]
+    assert [journal.search(id, "ann") is not None for id in ids] == [False] * 5 + [True] * 3
+
+
 def test_no_journal(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(DinogrlError, match="cannot be used"):

@@ -112,6 +112,7 @@ def _from_folder(folder: Path) -> tuple[list[Path], Modality]:
     from dinogrl.data.datasets.directories import IMAGE_SUFFIXES, images_in
     from dinogrl.data.natural_order import natural_sorted
     from dinogrl.data.sightings import read_sighting
+    from dinogrl.footage.modality import seen_by
 
     if not folder.is_dir():
         raise DataError(f"no folder at {folder}; --image-folder takes a folder of frames of one person")
@@ -120,19 +121,7 @@ def _from_folder(folder: Path) -> tuple[list[Path], Modality]:
         raise DataError(f"no image in {folder}; frames are {', '.join(sorted(IMAGE_SUFFIXES))} files")
     frames = [folder / name for name in names]
     sighting = read_sighting(folder)
-    return frames, _told_by_colour(frames) if sighting is None else sighting.modality
-
-
-def _told_by_colour(frames: Sequence[Path]) -> Modality:
-    import numpy as np
-
-    from dinogrl.data.frames import read_frame
-    from dinogrl.footage.modality import COLOURED, GREY, colourfulness
-    from dinogrl.records import Modality
-
-    chosen = [frames[i] for i in np.linspace(0, len(frames), min(9, len(frames)), endpoint=False).astype(int)]
-    median = float(np.median([colourfulness(read_frame(path)) for path in chosen]))
-    return Modality.INFRARED if median < (GREY + COLOURED) / 2 else Modality.VISIBLE
+    return frames, seen_by(frames) if sighting is None else sighting.modality
 
 
 def _from_video(video: Path, folder: Path, track: int | None, device: str) -> tuple[list[Path], Modality]:

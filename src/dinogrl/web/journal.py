@@ -26,6 +26,8 @@ from dinogrl.records import Modality
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 MOST_ATTEMPTS = 3
 """Times that a job is begun; one that brings the process down again and again is given up."""
+MOST_SEARCHES = 5000
+"""Searches that can still be exported: the last ones."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, who TEXT, label TEXT, modality TEXT, files TEXT, state TEXT, stage TEXT,
@@ -158,9 +160,10 @@ class Journal:
         return [_query(row) for row in self._all("SELECT * FROM queries WHERE job = ? ORDER BY frames DESC, rowid", (job,))]
 
     def add_search(self, who: str, content: dict[str, Any], strip: bytes | None) -> str:
-        """Keep a search with its answers; gives its id."""
+        """Keep a search with its answers, and forget the oldest where there are too many; gives its id."""
         id = new_id()
         self._do("INSERT INTO searches VALUES (?,?,?,?,?)", (id, who, json.dumps(content), strip, time.time()))
+        self._do("DELETE FROM searches WHERE rowid <= (SELECT MAX(rowid) FROM searches) - ?", (MOST_SEARCHES,))
         return id
 
     def search(self, id: str, who: str) -> tuple[dict[str, Any], bytes | None] | None:

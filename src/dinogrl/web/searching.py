@@ -81,16 +81,27 @@ class Searching:
         )
         if not (right or wrong):
             return [Answer(hit, None) for hit in hits]
-        return [Answer(self._judged(hit, question), hit.distance) for hit in hits]
+        return self._judged(hits, question)
 
-    def _judged(self, hit: Hit, question: Question) -> Hit:
-        """The hit with the distance to the query itself: a probability was learned for pairs of tracklets, not for a mean."""
+    def _judged(self, hits: Sequence[Hit], question: Question) -> list[Answer]:
+        """The hits with their distances to the query itself: a probability was learned for pairs of tracklets, not for a mean."""
+        if not hits:
+            return []
         settings = self._gallery.settings
-        assert settings is not None, "it has given a hit"
-        parts = self._gallery.parts([hit.id])
-        distance = float(np.asarray(DISTANCES[settings.distance](question.parts[None], parts))[0, 0])
-        probability = self._gallery.probability(distance, hit.modality, question.modality, self._prior)
-        return replace(hit, distance=distance, probability=probability)
+        assert settings is not None, "it has given hits"
+        parts = self._gallery.parts([hit.id for hit in hits])
+        distances = np.asarray(DISTANCES[settings.distance](question.parts[None], parts))[0].tolist()
+        return [
+            Answer(
+                replace(
+                    hit,
+                    distance=distance,
+                    probability=self._gallery.probability(distance, hit.modality, question.modality, self._prior),
+                ),
+                moved_distance=hit.distance,
+            )
+            for hit, distance in zip(hits, distances, strict=True)
+        ]
 
     def _entries(self, ids: Sequence[str]) -> list[Entry]:
         try:
