@@ -3,9 +3,9 @@
     python benchmarks/serve_load.py --searchers 50 --seconds 60
 
 A gallery of made-up embeddings of a small untrained model, eight tracklets a person, is served by a process of its own. Each
-searcher sends the next search when the last one is answered: by a tracklet of the gallery, every fourth time with a mark, every tenth time
-with a filter, and looks at the picture of the first hit. Fails (exit code 1) where anything is answered but 200, or the server's
-memory has grown by more than a tenth from a third of the time to the end.
+searcher sends the next search when the last one is answered: by a tracklet of the gallery, every fourth time with a mark, every
+tenth time with a filter, and looks at the picture of the first hit. Fails (exit code 1) where anything is answered but 200, or the
+server's memory has grown by more than a tenth from a third of the time to the end.
 """
 
 from __future__ import annotations
