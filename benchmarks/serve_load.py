@@ -2,10 +2,10 @@
 
     python benchmarks/serve_load.py --searchers 50 --seconds 60
 
-A gallery of made-up embeddings of a small untrained model, eight tracklets a person, is served by a process of its own. Each
-searcher sends the next search when the last one is answered: by a tracklet of the gallery, every fourth time with a mark, every
-tenth time with a filter, and looks at the picture of the first hit. Fails (exit code 1) where anything is answered but 200, or the
-server's memory has grown by more than a tenth from a third of the time to the end.
+A gallery of made-up embeddings (those of ``gallery_scale.py --case clustered``, in the shape of a small untrained model) is served
+by a process of its own. Each searcher sends the next search when the last one is answered: by a tracklet of the gallery, every
+fourth time with a mark, every tenth time with a filter, and looks at the picture of the first hit. Fails (exit code 1) where
+anything is answered but 200, or the server's memory has grown by more than a tenth from a third of the time to the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -29,13 +28,11 @@ import numpy as np
 
 from dinogrl.data.frames import encode_jpeg
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.gallery import Entry, Gallery
+from dinogrl.gallery import Gallery
 from dinogrl.models.archive import save_model
 from dinogrl.models.build import build_model
 from dinogrl.recipes import load_recipe
-from dinogrl.records import Modality
-
-CAMERAS, EACH = 8, 8
+from gallery_scale import CAMERAS, World, chunks
 
 
 def main() -> int:
@@ -47,10 +44,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     choices = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make_gallery(Path(folder), choices.tracklets)
+        ids = make_gallery(Path(folder), choices.tracklets)
         server, address = start(Path(folder))
         try:
-            figures = asyncio.run(load(address, server.pid, choices.searchers, choices.seconds, choices.tracklets))
+            figures = asyncio.run(load(address, server.pid, choices.searchers, choices.seconds, ids))
         finally:
             server.send_signal(signal.SIGINT)
             figures_of_end = {"exit code": server.wait(60)}
@@ -61,22 +58,17 @@ def main() -> int:
     return int(set(figures["statuses"]) != {"200"} or figures["memory grows by"] > 0.1 or server.returncode != 0)
 
 
-def make_gallery(folder: Path, tracklets: int) -> None:
-    """A small model, and so many tracklets with embeddings of its shape."""
+def make_gallery(folder: Path, tracklets: int) -> list[str]:
+    """A small model, and so many tracklets with embeddings of its shape; gives their ids."""
     recipe = load_recipe("demo_baseline")
     save_model(folder / "model.safetensors", build_model(recipe, 8), recipe, 8, {})
     embedder = Embedder.load(folder / "model.safetensors", "cpu")
-    shape = embedder.embed([np.zeros((64, 32, 3), np.uint8)], "visible").shape
-    random = np.random.default_rng(0)
-    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    strip = encode_jpeg(random.integers(0, 255, (96, 288, 3)).astype(np.uint8), 60)
+    parts, depth = embedder.embed([np.zeros((64, 32, 3), np.uint8)], "visible").shape
+    strip = encode_jpeg(np.random.default_rng(0).integers(0, 255, (96, 288, 3)).astype(np.uint8), 60)
     with Gallery(folder / "people.gallery", embedder, writable=True) as gallery:
-        for first in range(0, tracklets, 500):
-            numbers = range(first, min(first + 500, tracklets))
-            entries = [Entry(f"t{n}", f"camera {n % CAMERAS}", Modality(n % 2), noon + timedelta(seconds=n)) for n in numbers]
-            people = np.repeat(random.standard_normal((-(-len(entries) // EACH), *shape)), EACH, axis=0)[: len(entries)]
-            vectors = (people + 0.7 * random.standard_normal(people.shape)).astype(np.float32)
+        for entries, vectors in chunks(World(parts, depth, clustered=True), tracklets):
             gallery.add(entries, vectors, strips=[strip] * len(entries))
+        return gallery.ids()
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
@@ -90,7 +82,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
     return server, told[0]
 
 
-async def load(address: str, process: int, searchers: int, seconds: float, tracklets: int) -> dict[str, object]:
+async def load(address: str, process: int, searchers: int, seconds: float, ids: list[str]) -> dict[str, object]:
     """Let everybody search until the time is over."""
     times: list[float] = []
     statuses: Counter[str] = Counter()
@@ -102,9 +94,9 @@ async def load(address: str, process: int, searchers: int, seconds: float, track
         turn = 0
         while time.monotonic() < end:
             turn += 1
-            body: dict[str, object] = {"tracklet": f"t{random.integers(tracklets)}", "case": "load"}
+            body: dict[str, object] = {"tracklet": ids[random.integers(len(ids))], "case": "load"}
             if turn % 4 == 0:
-                body["right"] = [f"t{random.integers(tracklets)}"]
+                body["right"] = [ids[random.integers(len(ids))]]
             if turn % 10 == 0:
                 body["conditions"] = {"cameras": [f"camera {random.integers(CAMERAS)}"]}
             began = time.monotonic()
@@ -127,7 +119,7 @@ async def load(address: str, process: int, searchers: int, seconds: float, track
         await asyncio.gather(watch(), *(search(number, client) for number in range(searchers)))
     settled, last = memory[len(memory) // 3], max(memory[-5:])
     return {
-        "tracklets": tracklets,
+        "tracklets": len(ids),
         "searchers": searchers,
         "seconds": seconds,
         "statuses": dict(statuses),

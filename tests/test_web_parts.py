@@ -137,8 +137,10 @@ def test_the_journal_survives_its_process(tmp_path: Path) -> None:
     assert found is not None and (found.stage, found.done, found.total, found.files) == ("embed", 1, 2, (("a.jpg", "0001.jpg"),))
     assert journal.unfinished() == [first.id] and journal.job(done.id, "bob").state == DONE  # type: ignore[union-attr]
     assert journal.job(first.id, "bob") is None, "somebody else's"
-    query = journal.queries(first.id)[0]
-    assert journal.query(query.id, "bob") is None and journal.query(query.id, "ann") is not None
+    summary = journal.queries(first.id)[0]
+    assert (summary.label, summary.modality, summary.frames, summary.has_strip) == ("walk", Modality.INFRARED, 1, True)
+    query = journal.query(summary.id, "ann")
+    assert query is not None and journal.query(summary.id, "bob") is None
     np.testing.assert_array_equal(query.parts, parts)
     assert query.modality is Modality.INFRARED and query.strip == b"jpeg"
     journal.begin(first.id)

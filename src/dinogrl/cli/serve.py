@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,10 +100,9 @@ def serve(
         say(f"[green]{escape(door.at(at.getsockname()[1]))}[/green]: {len(shelf)} tracklets; Ctrl-C ends it")
         note(f"searches are written down in {service.audit.path}")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
+        with suppress(KeyboardInterrupt):
             run(service, door, at)
-        except KeyboardInterrupt:
-            note("ended; unfinished uploads go on when it is started again")
+        note("ended; unfinished uploads go on when it is started again")
 
 
 def expect_web() -> None:

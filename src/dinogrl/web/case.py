@@ -18,7 +18,7 @@ from dinogrl.reports.html import table, text
 PAGE = Template((Path(__file__).parent / "pages" / "case.html").read_text(encoding="utf-8"))
 _CAUTION = (
     "A high rank or probability is a suggestion for a human to check, never evidence that two people are one. The probability was"
-    " learned on pairs of other footage, and answers for a pair that was as likely the same person as not."
+    " learned on pairs of other footage, and takes {prior:.0%} of the answers to be the right person before they are looked at."
 )
 
 
@@ -57,7 +57,7 @@ class Case:
             facts=table(("", ""), rows, "Search"),
             note=f"<h2>Note</h2><p class='note'>{text(self.note)}</p>" if self.note else "",
             hits=table(head, hits, f"{len(hits)} answers"),
-            caution=text(_CAUTION),
+            caution=text(_CAUTION.format(prior=self.content["prior"])),
         )
         return body.encode("utf-8", "replace")
 

@@ -73,6 +73,17 @@ class Query:
     created: float
 
 
+@dataclass(frozen=True)
+class Summary:
+    """A query without what is large."""
+
+    id: str
+    label: str
+    modality: Modality
+    frames: int
+    has_strip: bool
+
+
 class Journal:
     """To be used from any thread. Raises :class:`DinogrlError` for a file that is no journal or cannot be written."""
 
@@ -84,6 +95,7 @@ class Journal:
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA secure_delete = ON")
             self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # survives any end of the process; a power cut may cost the last moment
             self._db.executescript(_TABLES)
         except (sqlite3.Error, OSError) as error:
             raise DinogrlError(f"the journal {path} cannot be used ({error}); give another --state, or remove it") from error
@@ -155,9 +167,11 @@ class Journal:
         row = self._one_or_none("SELECT * FROM queries WHERE id = ? AND who = ?", (id, who))
         return None if row is None else _query(row)
 
-    def queries(self, job: str) -> list[Query]:
+    def queries(self, job: str) -> list[Summary]:
         """Of a job, those with the most frames first."""
-        return [_query(row) for row in self._all("SELECT * FROM queries WHERE job = ? ORDER BY frames DESC, rowid", (job,))]
+        what = "id, label, modality, frames, strip IS NOT NULL AS has_strip"
+        rows = self._all(f"SELECT {what} FROM queries WHERE job = ? ORDER BY frames DESC, rowid", (job,))
+        return [Summary(row["id"], row["label"], Modality(row["modality"]), row["frames"], bool(row["has_strip"])) for row in rows]
 
     def add_search(self, who: str, content: dict[str, Any], strip: bytes | None) -> str:
         """Keep a search with its answers, and forget the oldest where there are too many; gives its id."""

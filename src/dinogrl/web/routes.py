@@ -233,6 +233,7 @@ def _search(service: Service, body: words.Search, who: str, address: str) -> wor
     content = {
         "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "model": service.gallery.fingerprint,
+        "prior": service.settings.prior,
         "request": body.model_dump(mode="json"),
         "found": found.model_dump(mode="json"),
     }

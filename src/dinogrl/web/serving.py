@@ -87,6 +87,7 @@ def run(service: Service, door: Door, at: socket.socket) -> None:
         access_log=False,  # ids of people stand in addresses; the audit log tells who asked what
         log_level="warning",
         lifespan="on",
+        limit_concurrency=512,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dinogrl.gallery import Filters
 from dinogrl.records import Modality
-from dinogrl.web.journal import Job, Query
+from dinogrl.web.journal import Job, Summary
 from dinogrl.web.searching import Answer, Question
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="An id that this server gave.")]
@@ -205,11 +205,11 @@ def told(modality: Modality) -> Seen:
     return Seen(modality.name.lower())
 
 
-def job_state(job: Job, queries: list[Query]) -> JobState:
+def job_state(job: Job, queries: list[Summary]) -> JobState:
     """A job as it is told."""
     found = [
-        FoundQuery(id=q.id, label=q.label, modality=told(q.modality), frames=q.frames, has_strip=q.strip is not None)
-        for q in queries
+        FoundQuery(id=one.id, label=one.label, modality=told(one.modality), frames=one.frames, has_strip=one.has_strip)
+        for one in queries
     ]
     facts: dict[str, Any] = {
         name: getattr(job, name) for name in ("id", "label", "state", "stage", "done", "total", "error", "created")

@@ -70,11 +70,23 @@ async function follow(job, choose) {
     const share = job.total ? ` ${Math.floor((100 * job.done) / job.total)} %` : "";
     tell(job.state === "waiting" ? "waiting for its turn" : `${STAGES[job.stage] || "beginning"}${share}`, job.done, job.total);
     await wait(500);
-    if (wanted) job = await get(`/api/jobs/${job.id}`);
+    if (wanted) job = await askUntilAnswered(job);
   }
   if (!wanted) return;
   if (job.state === "failed") throw new Error(job.error);
   offer(job, choose);
+}
+
+// A server that is started again goes on with its jobs, so the page waits for it; what it refuses is an end.
+async function askUntilAnswered(job) {
+  try {
+    return await get(`/api/jobs/${job.id}`);
+  } catch (error) {
+    if (error.status) throw error;
+    tell("the server does not answer; waiting for it");
+    await wait(2000);
+    return job;
+  }
 }
 
 function offer(job, choose) {
