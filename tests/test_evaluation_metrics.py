@@ -348,6 +348,8 @@ def test_wrong_input_gives_one_clear_line() -> None:
         evaluate_distances(case.distances[:0], [], case.gallery_ids, [], case.gallery_cameras)
     with pytest.raises(DataError, match="max_rank must be at least 1"):
         evaluate_distances(case.distances, *case.labels, max_rank=0)
+    with pytest.raises(DataError, match=r"max_rank must be .* a whole number, given 5\.0"):
+        evaluate_distances(case.distances, *case.labels, max_rank=5.0)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="ids must be numbers, or both strings; given <U1 and int64"):
         evaluate_distances(case.distances, list("abcdef"), *case.labels[1:])
     with pytest.raises(DataError, match="cameras must not hold NaN"):

@@ -215,7 +215,7 @@ class Embeddings:
 class Scores:
     """Result of ranking one set of queries against one gallery. Rates are in 0..1.
 
-    ``cmc[k-1]`` is rank-k; it has ``max_rank`` entries, the last one repeated where the gallery is smaller.
+    ``cmc[k-1]`` is rank-k; it has ``max_rank`` entries, the last ones equal where the gallery is smaller.
     ``queries`` counts the queries with at least one match, ``skipped`` those without, which are left out.
     """
 
@@ -228,8 +228,16 @@ class Scores:
     protocol: str = ""
 
     def rank(self, k: int) -> float:
-        """Share of queries whose nearest match stands among the first k."""
-        return float(self.cmc[min(k, len(self.cmc)) - 1])
+        """Share of queries whose nearest match stands among the first k.
+
+        Raises :class:`DataError` for k below 1, and beyond ``max_rank`` where the gallery goes on.
+        """
+        kept = len(self.cmc)
+        if k < 1 or kept < min(k, self.gallery):
+            raise DataError(
+                f"rank-{k} is not known, only rank-1 to rank-{kept}; choose one of these, or score with a larger max_rank"
+            )
+        return float(self.cmc[min(k, kept) - 1])
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of one direction in ``metrics.json``."""

@@ -7,11 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dinogrl.distances import Array, Distance, mean_part_distance
 from dinogrl.errors import DataError
+from dinogrl.evaluation.inputs import Labels, Matrix, as_labels, as_matrix, meeting_of
 from dinogrl.evaluation.ranking import Meeting, Ranked, identities_before, rank_block
 from dinogrl.records import Scores
 from dinogrl.runtime import derived_seed, threads
@@ -20,8 +20,6 @@ BLOCK = 2**18  # distances ranked at once: they stay in the cache
 STRIP = 512 * 2**20  # bytes of distances that the streamed evaluation holds at once
 PARTS = 64 * 2**20  # bytes of gallery embeddings that it holds at once
 DRAWN = 2**22  # numbers of a bootstrap that are held at once
-
-Labels = np.ndarray | Tensor | Iterable[int] | Iterable[str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class QueryScores:
 
 
 def evaluate_distances(
-    distances: Array,
+    distances: Matrix,
     query_ids: Labels,
     gallery_ids: Labels,
     query_cameras: Labels,
@@ -73,7 +71,7 @@ def evaluate_distances(
     drop_same_camera: bool = True,
     max_rank: int = 20,
 ) -> Scores:
-    """Score a matrix of distances (N,M), smaller is nearer, of any floating type, on any device.
+    """Score a matrix of distances (N,M), smaller is nearer, of any real type, on any device.
 
     Identities and cameras are numbers or strings. With ``drop_same_camera`` the gallery items of the query's identity and
     camera are struck out. Ties keep the gallery's order. Queries without a match are counted (``Scores.skipped``) and left out of
@@ -86,9 +84,8 @@ def evaluate_distances(
     >>> s.rank(1), round(s.mAP, 4), round(s.mINP, 4)
     (0.5, 0.75, 0.75)
     """
-    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
-    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
-    return score_queries(matrix_blocks(matrix, meeting), meeting).scores(meeting.shape[1], max_rank)
+    meeting = meeting_of(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
+    return score_queries(matrix_blocks(as_matrix(distances), meeting), meeting).scores(meeting.shape[1], max_rank)
 
 
 def evaluate_streamed(
@@ -108,7 +105,7 @@ def evaluate_streamed(
     Memory holds ``strip`` bytes of the matrix and a block of each side, so both may lie on disk (``numpy.memmap``) and be far
     larger than memory: 100,000 x 100,000 needs less than 4 GiB.
     """
-    meeting = _meeting(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
+    meeting = meeting_of(query_ids, gallery_ids, query_cameras, gallery_cameras, drop_same_camera, max_rank)
     blocks = streamed_blocks(query_parts, gallery_parts, distance, meeting, strip)
     return score_queries(blocks, meeting).scores(meeting.shape[1], max_rank)
 
@@ -207,7 +204,7 @@ def bootstrap(
 
     ``level`` of the redraws lie within. Raises :class:`DataError` where no query has a match, or the identities do not fit.
     """
-    ids, valid = _labels(query_ids), scores.valid
+    ids, valid = as_labels(query_ids), scores.valid
     if ids.shape != valid.shape:
         raise DataError(f"{len(valid)} queries were scored, but there are identities {ids.shape}")
     if not valid.any():
@@ -226,38 +223,10 @@ def bootstrap(
     return {name: Interval(float(low[i]), float(high[i])) for i, name in enumerate(("rank1", "mAP", "mINP"))}
 
 
-def _meeting(
-    query_ids: Labels, gallery_ids: Labels, query_cameras: Labels, gallery_cameras: Labels, drop: bool, max_rank: int
-) -> Meeting:
-    if max_rank < 1:
-        raise DataError(f"max_rank must be at least 1, given {max_rank}")
-    ids = _comparable(query_ids, gallery_ids, "ids")
-    cameras = _comparable(query_cameras, gallery_cameras, "cameras")
-    return Meeting(ids[0], ids[1], cameras[0], cameras[1], drop)
-
-
-def _comparable(query: Labels, gallery: Labels, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of both sides, both numbers or both strings."""
-    sides = _labels(query), _labels(gallery)
-    kinds = [side.dtype.kind for side in sides if side.size]
-    if not all(kind in "biufU" for kind in kinds) or len({kind == "U" for kind in kinds}) > 1:
-        given = " and ".join(str(side.dtype) for side in sides)
-        raise DataError(f"query_{what} and gallery_{what} must be numbers, or both strings; given {given}")
-    if any(side.dtype.kind == "f" and not np.isfinite(side).all() for side in sides):
-        raise DataError(f"query_{what} and gallery_{what} must not hold NaN or infinity: no label equals NaN")
-    return sides
-
-
-def _labels(values: Labels) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
-    return array.astype(str) if array.dtype == object and all(isinstance(value, str) for value in array.flat) else array
-
-
 def _numpy(values: Array) -> np.ndarray:
     """NumPy has no bfloat16, and float16 gains nothing here."""
     if isinstance(values, Tensor):
         values = values.detach()
-        values = (values if values.dtype in (torch.float32, torch.float64) else values.float()).cpu().numpy()
+        short = values.dtype.is_floating_point and values.dtype.itemsize < 4
+        values = (values.float() if short else values).cpu().numpy()
     return np.asarray(values, dtype=np.float32) if values.dtype == np.float16 else values
