@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 
 import cv2
@@ -56,7 +59,18 @@ def pictures(person: int = 0, count: int = 6, infrared: bool = False) -> list[tu
 
 
 def make_home(home: Path, people: int = 6) -> Path:
-    """A model with search aids, and a gallery of three tracklets a person."""
+    """A model with search aids, and a gallery of three tracklets a person; made once, then copied."""
+    return Path(shutil.copytree(_master(people).name, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lock")))
+
+
+@cache
+def _master(people: int) -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory()
+    _make_home(Path(folder.name), people)
+    return folder
+
+
+def _make_home(home: Path, people: int) -> None:
     save_model(home / "model.safetensors", tiny_model("baseline"), tiny_recipe("baseline", *SMALL), 5, {})
     embedder = Embedder.load(home / "model.safetensors", "cpu")
     entries, parts, strips = [], [], []
@@ -84,7 +98,6 @@ def make_home(home: Path, people: int = 6) -> Path:
     )
     with Gallery(home / "people.gallery", Embedder.load(home / "model.safetensors", "cpu"), writable=True) as gallery:
         gallery.add(entries, vectors, strips=strips)
-    return home
 
 
 def cut_slowly(video: Path, modality: str, out: Path, tell: Tell, stopping: Event) -> list[Found]:

@@ -1,4 +1,4 @@
-"""Long work: an upload becomes queries, one upload after the other, in one thread that owns the model.
+"""Long work: an upload becomes queries. One video is cut at a time, and beside it pictures need not wait; there is one model.
 
 Every step is noted in the journal. A server that ends, however it ends, leaves its jobs there, and the next one goes on with them.
 """
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 from fastapi import HTTPException
 
@@ -23,7 +23,6 @@ from dinogrl.web.cutting import Found, Stopped, Tell
 from dinogrl.web.intake import Intake
 from dinogrl.web.journal import MOST_ATTEMPTS, WAITING, Job, Journal
 from dinogrl.web.limits import Limits
-from dinogrl.web.sniffing import VIDEOS
 
 MOST_QUERIES = 60
 """Tracklets of a video that are offered as queries: the longest."""
@@ -37,7 +36,9 @@ class Jobs:
 
     def __init__(self, journal: Journal, intake: Intake, embedder: Embedder, cut: Cut, limits: Limits) -> None:
         self._journal, self._intake, self._embedder, self._cut, self._limits = journal, intake, embedder, cut, limits
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._videos = ThreadPoolExecutor(1, thread_name_prefix="video")
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+        self._model = Lock()
         self._stopping = Event()
 
     def start(self) -> None:
@@ -45,12 +46,15 @@ class Jobs:
         left = self._journal.unfinished()
         self._intake.forget_all_but(left)
         for id in left:
-            self._submit(id)
+            job = self._journal.job(id)
+            if job is not None:
+                self._submit(job)
 
     def stop(self) -> None:
         """Put back what runs, and come to an end."""
         self._stopping.set()
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        for worker in (self._videos, self._pictures):
+            worker.shutdown(wait=True, cancel_futures=True)
 
     def expect_room(self) -> None:
         """Raises :class:`HTTPException` 503 where too many jobs wait."""
@@ -60,7 +64,7 @@ class Jobs:
     def add(self, id: str, who: str, label: str, modality: str, files: list[tuple[str, str]]) -> Job:
         """Begin work on files that the intake has received."""
         job = self._journal.add_job(id, who, label, modality, files)
-        self._submit(id)
+        self._submit(job)
         return job
 
     def forget(self, job: Job) -> None:
@@ -70,8 +74,9 @@ class Jobs:
 
     # -- inside -------------------------------------------------------------------------------------------------------------------
 
-    def _submit(self, id: str) -> None:
-        self._worker.submit(self._carry_out, id).add_done_callback(lambda future: self._ended(id, future))
+    def _submit(self, job: Job) -> None:
+        worker = self._videos if job.is_video else self._pictures
+        worker.submit(self._carry_out, job.id).add_done_callback(lambda future: self._ended(job.id, future))
 
     def _carry_out(self, id: str) -> None:
         job = self._journal.job(id)
@@ -82,13 +87,13 @@ class Jobs:
         self._journal.begin(id)
         folder = self._intake.folder(id)
         first = folder / job.files[0][1]
-        is_video = first.suffix in VIDEOS
-        found = self._from_video(job, first, folder / "cut") if is_video else [self._from_pictures(job, folder)]
+        found = self._from_video(job, first, folder / "cut") if job.is_video else [self._from_pictures(job, folder)]
         chosen = sorted(found, key=lambda one: -len(one.frames))[:MOST_QUERIES]
         for number, one in enumerate(chosen, 1):
             self._expect_wanted(job)
-            parts = self._embedder.embed(one.frames, one.modality)
-            label = f"{job.label}, person {number}" if is_video else job.label
+            with self._model:
+                parts = self._embedder.embed(one.frames, one.modality)
+            label = f"{job.label}, person {number}" if job.is_video else job.label
             fingerprint, strip = self._embedder.fingerprint, make_strip(one.frames)
             self._journal.add_query(job, label, one.modality, len(one.frames), fingerprint, parts, strip)
             self._journal.advance(id, "embed", number, len(chosen))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dinogrl.errors import DinogrlError
 from dinogrl.records import Modality
+from dinogrl.web.sniffing import VIDEOS
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 MOST_ATTEMPTS = 3
@@ -55,6 +56,11 @@ class Job:
     error: str
     attempts: int
     created: float
+
+    @property
+    def is_video(self) -> bool:
+        """One video, and no pictures?"""
+        return Path(self.files[0][1]).suffix in VIDEOS
 
 
 @dataclass(frozen=True)
