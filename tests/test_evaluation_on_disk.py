@@ -17,7 +17,7 @@ import pytest
 import tiny_datasets
 from dinogrl.data.datasets import open_dataset
 from dinogrl.distances import mean_part_distance
-from dinogrl.evaluation import evaluate
+from dinogrl.evaluation import evaluate, write_metrics
 from dinogrl.records import Embeddings, Tracklet
 
 
@@ -145,6 +145,14 @@ def test_buptcampus(campus: Path, protocol: str) -> None:
     if protocol == "buptcampus-camera":
         plain = score(lists["query", "IR"], lists["gallery", "RGB"], nothing)
         assert plain != expected["infrared_to_visible"], "striking out the own camera makes a difference here"
+
+
+def test_people_of_a_test_who_ask_by_one_modality_only_all_count(campus: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(campus)
+    result = evaluate(*(embed(side, dataset.identity_names) for side in (dataset.query, dataset.gallery)), "buptcampus-full")
+    written = write_metrics(tmp_path / "metrics.json", result, dataset="buptcampus", model="any", frames_per_clip=1)
+    assert written.people == len({seen.person for side in bupt_lists(campus).values() for seen in side}) == 200
+    assert max(direction.identities for direction in written.directions.values()) == 100
 
 
 def folder_images(root: Path, camera: str, person: int) -> list[Seen]:

@@ -63,6 +63,12 @@ class Evaluation:
     directions: dict[str, Outcome]
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
 
+    @property
+    def people(self) -> set[int]:
+        """Identities of all queries and gallery items."""
+        sides = [side for outcome in self.directions.values() for side in (outcome.query, outcome.gallery)]
+        return set().union(*(side.identities.tolist() for side in sides))
+
 
 def evaluate(
     query: Embeddings,

@@ -41,7 +41,7 @@ class DirectionMetrics(BaseModel):
     skipped: int = Field(0, ge=0)
     """Queries without a match in the gallery."""
     identities: int = Field(0, ge=0)
-    """People among the queries."""
+    """People among the queries of this direction."""
     confidence: dict[str, tuple[Rate, Rate]] = {}
     """95 % intervals of rank1, mAP and mINP over redrawn query identities."""
 
@@ -57,6 +57,8 @@ class Metrics(BaseModel):
     """Name of the recipe."""
     directions: dict[str, DirectionMetrics] = Field(min_length=1)
     frames_per_clip: int = Field(ge=1)
+    people: int = Field(0, ge=0)
+    """People in the whole test: where each asks by one modality only, more than ask in either direction. 0: not counted."""
     versions: dict[str, str] = {}
     distance: str = "mean_part"
     selection: str | dict[str, Any] = "last"
@@ -95,6 +97,7 @@ def write_metrics(
         model=model,
         directions={name: _direction(outcome) for name, outcome in evaluation.directions.items()},
         frames_per_clip=frames_per_clip,
+        people=len(evaluation.people),
         versions=versions(),
         distance=evaluation.distance,
         selection=selection,

@@ -63,6 +63,11 @@ def papers_of(dataset: str) -> str:
     return next((name for name in PEOPLE if name in dataset), dataset)
 
 
+def people_of(metrics: Metrics) -> int:
+    """How many people the test set has; of results that do not say, how many ask in the direction in which most do."""
+    return metrics.people or max(direction.identities for direction in metrics.directions.values())
+
+
 def own_row(name: str, metrics: Metrics) -> Row:
     """The line of a run; its source says so where it was scored on another test set than the published one."""
     rates = [
@@ -71,7 +76,7 @@ def own_row(name: str, metrics: Metrics) -> Row:
         for key in ("rank1", "mAP")
     ]
     cells = (f"{name} (ours)", "", str(metrics.frames_per_clip), metrics.protocol, *rates)
-    people = max(direction.identities for direction in metrics.directions.values())
+    people = people_of(metrics)
     papers = papers_of(metrics.dataset)
     same = metrics.dataset == papers and people == PEOPLE.get(papers, people)
     other = f"{people} people" if metrics.dataset == papers else f"{metrics.dataset}, {people} people"

@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from dinogrl.checkpoints import write_atomically
-from dinogrl.evaluation.results import Metrics
 from dinogrl.records import Dataset
-from dinogrl.reports.tables import PEOPLE, published_rows
+from dinogrl.reports.tables import PEOPLE, people_of, published_rows
 from dinogrl.reproduce.carry_out import result_of
 from dinogrl.reproduce.plan import Line, Run
 from dinogrl.reproduce.tables import Rates, Table
@@ -80,15 +79,11 @@ def caption(table: Table, lines: Sequence[Line], dataset: Dataset) -> list[str]:
     papers = table.published or "hitsz-vcm"
     if dataset.simulated or dataset.name != papers:
         said.append(f"The paper's numbers are of {papers}, another dataset: compare differences between rows, not the numbers.")
-    elif results and any(_people(m) != PEOPLE.get(papers) for m in results):
+    elif results and any(people_of(m) != PEOPLE.get(papers) for m in results):
         said.append(
             f"This test set has other people than the published one ({PEOPLE.get(papers)}): the numbers are not comparable."
         )
     return said
-
-
-def _people(metrics: Metrics) -> int:
-    return max(direction.identities for direction in metrics.directions.values())
 
 
 def write_table(
