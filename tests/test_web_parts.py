@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import struct
 from pathlib import Path
 
@@ -283,3 +284,11 @@ def test_doors_that_cannot_be(tmp_path: Path) -> None:
         Door(certificate=tmp_path, key=tmp_path)
     with listen(Door(port=0)) as at, pytest.raises(DinogrlError, match="cannot listen on"):
         listen(Door(port=at.getsockname()[1]))
+
+
+def test_listening_everywhere() -> None:
+    assert Door("0.0.0.0").address == "http://localhost:8000" and Door("::1", 9).address == "http://[::1]:9"
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    with listen(Door("::", 0)) as at, socket.create_connection(("127.0.0.1", at.getsockname()[1])):
+        pass

@@ -26,8 +26,12 @@ JPEG, PNG = encode_jpeg(walker(0, 0)), encode_png(walker(0, 0))
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    home = make_home(tmp_path_factory.mktemp("uploads"), people=2)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_home(tmp_path_factory.mktemp("uploads"), people=2)
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[TestClient]:
     limits = Limits(image_bytes=MB, image_pixels=1_000_000, images=12, waiting_jobs=10_000)
     with served(home, Settings(home / "state", limits=limits)) as (client, _):
         yield client
@@ -163,6 +167,6 @@ def test_anything_at_all(client: TestClient, files: list[tuple[str, bytes]]) -> 
     assert status in (202, 400, 413, 415, 422) and "something went wrong" not in message
 
 
-def test_the_server_still_stands(client: TestClient) -> None:
+def test_the_server_still_stands(client: TestClient, home: Path) -> None:
     assert send(client, pictures(0, 2))["state"] == "done"
-    assert not list(Path(client.app._app.state.guard._audit.path.parent, "uploads").iterdir())  # type: ignore[attr-defined]
+    assert not list((home / "state" / "uploads").iterdir())

@@ -54,17 +54,8 @@ def build_app(service: Service) -> Guard:
     app.add_exception_handler(RequestValidationError, _misunderstood)
     app.add_exception_handler(DinogrlError, _refused)
     app.add_exception_handler(OSError, _failed)
-    guard = Guard(
-        app,
-        tokens=service.tokens,
-        sessions=service.sessions,
-        hosts=service.settings.hosts,
-        limits=service.limits,
-        metrics=service.metrics,
-        audit=service.audit,
-    )
-    app.state.guard = guard
-    return guard
+    hosts, limits = service.settings.hosts, service.limits
+    return Guard(app, signing=service.signing, hosts=hosts, limits=limits, metrics=service.metrics)
 
 
 def _pages() -> dict[str, tuple[bytes, str]]:

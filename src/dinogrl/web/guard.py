@@ -19,11 +19,9 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dinogrl.web.audit import AuditLog
 from dinogrl.web.limits import MB, Limits
 from dinogrl.web.metrics import Metrics
-from dinogrl.web.rates import Rate
-from dinogrl.web.tokens import LOCAL, Sessions, Tokens
+from dinogrl.web.signing import SigningIn
 
 COOKIE = "dinogrl_session"
 UPLOADS = "/api/queries"
@@ -45,10 +43,6 @@ _HEADERS = {
 }
 
 
-class Refused(HTTPException):
-    """A request that goes no further."""
-
-
 class Guard:
     """Stands around ``app``. ``hosts``: names by which the server may be called besides addresses and localhost."""
 
@@ -56,16 +50,13 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        tokens: Tokens,
-        sessions: Sessions,
+        signing: SigningIn,
         hosts: frozenset[str],
         limits: Limits,
         metrics: Metrics,
-        audit: AuditLog,
     ) -> None:
-        self._app, self._tokens, self._sessions, self._hosts = app, tokens, sessions, hosts
-        self._limits, self._metrics, self._audit = limits, metrics, audit
-        self._failed = Rate(limits.failed_tokens, limits.failed_minutes * 60)
+        self._app, self._signing, self._hosts = app, signing, hosts
+        self._limits, self._metrics = limits, metrics
         self._uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,8 +78,8 @@ class Guard:
             most = self._limits.body_bytes if is_upload else MB
             _expect_size(headers, most)
             if is_upload and self._uploads >= self._limits.uploads_at_once:
-                raise Refused(503, "too many uploads at once; try again in a moment", {"Retry-After": "5"})
-        except Refused as refused:
+                raise HTTPException(503, "too many uploads at once; try again in a moment", {"Retry-After": "5"})
+        except HTTPException as refused:
             await _refuse(refused, send)
             return
         self._uploads += is_upload
@@ -97,43 +88,28 @@ class Guard:
         finally:
             self._uploads -= is_upload
 
-    def sign_in(self, token: str, address: str) -> str:
-        """Whose token it is. Raises :class:`HTTPException` 401 for nobody's, 429 after too many of these from one address."""
-        wait = self._failed.wait(address)
-        if wait:
-            raise Refused(429, "too many wrong tokens; try again later", {"Retry-After": str(int(wait) + 1)})
-        name = self._tokens.name_of(token)
-        if name is None:
-            self._failed.take(address)
-            self._metrics.failed_tokens.inc()
-            self._audit.write("wrong token", "unknown", address=address)
-            raise Refused(401, "this token is nobody's", {"WWW-Authenticate": "Bearer"})
-        return name
-
     def _who(self, scope: Scope, headers: Headers) -> str | None:
         """The name of who asks; None where a token is needed and none came, which only what anybody may see lets pass."""
-        if not self._tokens:
-            return LOCAL
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
-            return self.sign_in(token.strip(), address_of(scope))
-        name = self._sessions.name_of(session_of(headers))
+            return self._signing.by_token(token.strip(), address_of(scope))
+        name = self._signing.by_session(session_of(headers))
         if name is None and not _is_open(scope):
-            raise Refused(401, "sign in first, or send a token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, "sign in first, or send a token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
         return name
 
     def _expect_own_host(self, headers: Headers) -> None:
         """A page elsewhere whose name was bent to this address still says its own name."""
         name = host_name(headers.get("host", ""))
         if name != "localhost" and name not in self._hosts and not _is_address(name):
-            raise Refused(400, "this server is not called so; start it with --allow-host NAME to allow another name")
+            raise HTTPException(400, "this server is not called so; start it with --allow-host NAME to allow another name")
 
     def _expect_own_page(self, headers: Headers) -> None:
         """A browser says which page a request comes from; a program does not, and needs not be kept from itself."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
         if foreign or site in {"cross-site", "same-site"}:
-            raise Refused(403, "requests from other pages are refused")
+            raise HTTPException(403, "requests from other pages are refused")
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "DELETE"} else "other"
@@ -153,9 +129,9 @@ def _expect_size(headers: Mapping[str, str], most: int) -> None:
     """What the request says of its own size; it is counted as it comes, too."""
     declared = headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()):
-        raise Refused(400, "Content-Length is no number")
+        raise HTTPException(400, "Content-Length is no number")
     if int(declared) > most:
-        raise Refused(413, f"the request has {int(declared) / MB:.0f} MB; at most {most // MB} MB are taken")
+        raise HTTPException(413, f"the request has {int(declared) / MB:.0f} MB; at most {most // MB} MB are taken")
 
 
 def _bounded(receive: Receive, most: int, seconds: float) -> Receive:
@@ -170,11 +146,11 @@ def _bounded(receive: Receive, most: int, seconds: float) -> Receive:
             async with asyncio.timeout(max(min(end - time.monotonic(), _SECONDS_WITHOUT_A_BYTE), 0)):
                 message = await receive()
         except TimeoutError as error:
-            raise Refused(408, "the request comes too slowly") from error
+            raise HTTPException(408, "the request comes too slowly") from error
         taken += len(message.get("body", b""))
         over = not message.get("more_body", False)
         if taken > most:
-            raise Refused(413, f"the request has more than {most // MB} MB; send less")
+            raise HTTPException(413, f"the request has more than {most // MB} MB; send less")
         return message
 
     return bounded

@@ -13,13 +13,13 @@ from dinogrl.gallery import Entry, Filters
 from dinogrl.records import Modality
 from dinogrl.web import words
 from dinogrl.web.case import Case
-from dinogrl.web.guard import COOKIE, SIGN_IN, UPLOADS, Guard, address_of, session_of
+from dinogrl.web.guard import COOKIE, SIGN_IN, UPLOADS, address_of, session_of
 from dinogrl.web.intake import Sent, shown
 from dinogrl.web.journal import DONE
 from dinogrl.web.metrics import CONTENT_TYPE
 from dinogrl.web.searching import Question
 from dinogrl.web.service import Service
-from dinogrl.web.tokens import LOCAL, SESSION_SECONDS
+from dinogrl.web.tokens import SESSION_SECONDS
 
 _DEEPEST = 20_000
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}}
@@ -43,20 +43,19 @@ def open_routes(service: Service) -> APIRouter:
     @router.post(SIGN_IN, status_code=204, response_class=Response)
     def sign_in(request: Request, body: words.Token) -> Response:
         """Give a browser a session for a token."""
-        guard: Guard = request.app.state.guard
-        name = guard.sign_in(body.token, address_of(request.scope)) if service.tokens else LOCAL
+        name = service.signing.by_token(body.token, address_of(request.scope))
         service.audit.write("sign in", name, address=address_of(request.scope))
         response = Response(status_code=204)
         secure = request.url.scheme == "https"
         response.set_cookie(
-            COOKIE, service.sessions.open(name), max_age=SESSION_SECONDS, httponly=True, samesite="strict", secure=secure
+            COOKIE, service.signing.sessions.open(name), max_age=SESSION_SECONDS, httponly=True, samesite="strict", secure=secure
         )
         return response
 
     @router.delete(SIGN_IN, status_code=204, response_class=Response)
     def sign_out(request: Request) -> Response:
         """End the session."""
-        service.sessions.close(session_of(request.headers))
+        service.signing.sessions.close(session_of(request.headers))
         response = Response(status_code=204)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
@@ -81,7 +80,7 @@ def search_routes(service: Service) -> APIRouter:
         limits, age = service.limits, service.settings.expire_after
         return words.About(
             who=_who(request),
-            signed_in=bool(service.tokens),
+            signed_in=service.signing.needed,
             tracklets=0 if info is None else info.tracklets,
             cameras={} if info is None else info.by_camera,
             modalities={} if info is None else info.by_modality,
@@ -141,7 +140,7 @@ def search_routes(service: Service) -> APIRouter:
     async def search(request: Request, body: words.Search) -> words.Found:
         """Rank the gallery's tracklets by their likeness to a query."""
         who = _who(request)
-        wait = service.search_rate.take(who if service.tokens else address_of(request.scope))
+        wait = service.search_rate.take(who if service.signing.needed else address_of(request.scope))
         if wait:
             raise HTTPException(429, "too many searches; wait a moment", {"Retry-After": str(int(wait) + 1)})
         return await service.pool.run(lambda: _search(service, body, who, address_of(request.scope)))

@@ -21,7 +21,8 @@ from dinogrl.web.metrics import Metrics
 from dinogrl.web.pools import Pool
 from dinogrl.web.rates import Rate
 from dinogrl.web.searching import Searching
-from dinogrl.web.tokens import Sessions, Tokens
+from dinogrl.web.signing import SigningIn
+from dinogrl.web.tokens import Tokens
 
 KEPT_ANYWAY = timedelta(days=30)
 """Uploaded queries and searches are forgotten after so long, even where tracklets never expire."""
@@ -60,8 +61,8 @@ class Service:
         self.intake = Intake(settings.state / "uploads", limits)
         self.jobs = Jobs(self.journal, self.intake, gallery.embedder, cut, limits)
         self.searching = Searching(gallery, self.journal, settings.prior)
-        self.tokens, self.sessions = settings.tokens, Sessions()
         self.metrics = Metrics()
+        self.signing = SigningIn(settings.tokens, limits, self.metrics, self.audit)
         self.search_rate = Rate(limits.searches_a_minute, 60)
         self.pool = Pool("search", limits.searches_at_once, limits.waiting_searches)
         self._stock: tuple[float, Info | None] = -float("inf"), None

@@ -11,6 +11,9 @@ from dinogrl.errors import DinogrlError
 from dinogrl.web.app import build_app
 from dinogrl.web.service import Service
 
+EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
+"""Hosts that stand for all addresses of this machine."""
+
 
 @dataclass(frozen=True)
 class Door:
@@ -49,8 +52,8 @@ class Door:
         return self.at(self.port)
 
     def at(self, port: int) -> str:
-        """For a browser, at the port that was really had."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """For a browser, at the port that was really had; where the server listens everywhere, for one on this machine."""
+        host = "localhost" if self.host in EVERYWHERE else f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self.certificate is None else 'https'}://{host}:{port}"
 
 
@@ -67,7 +70,8 @@ def listen(door: Door) -> socket.socket:
     """The socket, taken before anything else is done. Raises :class:`DinogrlError` where it cannot be had."""
     try:
         kind = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((door.host, door.port), family=kind, backlog=1024)
+        both = kind == socket.AF_INET6 and door.host in EVERYWHERE and socket.has_dualstack_ipv6()
+        return socket.create_server((door.host, door.port), family=kind, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
         raise DinogrlError(f"cannot listen on {door.address} ({error.strerror}); give another --port or --host") from error
 
@@ -76,7 +80,7 @@ def run(service: Service, door: Door, at: socket.socket) -> None:
     """Serve until the process is asked to end (Ctrl-C); requests that run are answered first."""
     import uvicorn
 
-    expect_locked(door, bool(service.tokens))
+    expect_locked(door, service.signing.needed)
     config = uvicorn.Config(
         build_app(service),
         ssl_certfile=door.certificate,
