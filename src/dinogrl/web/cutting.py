@@ -97,7 +97,7 @@ def _cut(there: Connection, video: str, modality: str, out: str, cutter: Cutter)
     try:
         say(found=cut_here(Path(video), modality, Path(out), cutter, lambda frame, frames: say(frame=frame, frames=frames)))
     except DinogrlError as error:
-        say(error=str(error).replace(video, "the video"))
+        say(error=str(error).replace(video, "the video").replace(out, "the upload"))
     except MemoryError:
         say(error="the video took too much memory; send a smaller one")
 
@@ -119,7 +119,7 @@ def cut_here(video: Path, modality: str, out: Path, cutter: Cutter, tell: Callab
             raise DataError(f"the video has more than {cutter.limits.video_frames} frames; send a shorter stretch of it")
         tell(at.frame, at.frames or at.frame)
 
-    found = cut_tracklets(video, out, detector=detector, settings=settings, on_progress=on_progress)
+    found = cut_tracklets(video, out, detector=detector, settings=settings, replace_earlier=True, on_progress=on_progress)
     return [
         {"modality": tracklet.modality.name, "frames": [str(path) for path in picture_paths(tracklet.folder)]} for tracklet in found
     ]

@@ -268,4 +268,4 @@ def _some(name: str) -> tuple[str, ...]:
 def _picture(content: bytes | None) -> Response:
     if content is None:
         raise HTTPException(404, "there is no picture")
-    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+    return Response(content, media_type="image/jpeg")
