@@ -249,6 +249,19 @@ def test_bupt_deeply_nested_json_is_an_error_not_a_crash(tmp_path: Path) -> None
         open_dataset(root)
 
 
+@pytest.mark.parametrize("content", [None, "{}", "[]", '{"8":'])
+@pytest.mark.parametrize("given", ["", "DATA"])
+def test_bupt_without_its_index_is_not_taken_for_a_folder_of_footage(tmp_path: Path, content: str | None, given: str) -> None:
+    root = tiny_datasets.buptcampus(tmp_path)
+    if content is None:
+        (root / "data_paths.json").unlink()
+    else:
+        (root / "data_paths.json").write_text(content)
+    with pytest.raises(DataError, match=r"data_paths\.json: ") as caught:
+        open_dataset(root / given)
+    assert " more)" not in str(caught.value), "the lists are not blamed for it"
+
+
 # folders
 
 
@@ -272,6 +285,13 @@ def test_folder_ignores_what_is_no_image(tmp_path: Path) -> None:
 
 
 # probing
+
+
+def test_queries_of_a_lost_track_file_are_not_blamed(tmp_path: Path) -> None:
+    root = tiny_datasets.hitsz_vcm(tmp_path)
+    (root / "info/track_test_info.txt").unlink()
+    with pytest.raises(DataError, match=r"no track_test_info\.txt \(looked in [^()]*\); `dinogrl check"):
+        open_dataset(root)
 
 
 def test_nothing_known_says_what_was_expected(tmp_path: Path) -> None:

@@ -72,3 +72,12 @@ def test_wrong_options_are_one_clear_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "never").exists()
+
+
+def test_a_file_in_the_place_of_the_results_is_said_before_anything_is_embedded(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    assert cli.main([*words, "--out", str(tmp_path / "taken")]) == 2
+    said = capsys.readouterr()
+    assert "taken is a file; give a folder" in said.err and "tracklets" not in said.out + said.err

@@ -54,12 +54,15 @@ def evaluate_checkpoint(
     silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips) and ``rerank`` (:data:`RERANKING`) are named
     in the result. ``on_progress`` is told tracklets done and tracklets in all.
 
-    Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset without test lists.
+    Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset without test lists and where
+    ``out`` is a file.
     """
     make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
     trained = open_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; give a folder for the results")
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"{data} has no query or no gallery tracklets to evaluate on; see `dinogrl check {data}`")

@@ -20,6 +20,7 @@ from dinogrl.records import Dataset, Modality, Tracklet
 CAMERAS = {"LS3": 0, "G25": 1, "CQ1": 2, "W4": 3, "TSG1": 4, "TSG2": 5}
 MODALITIES = {"RGB": Modality.VISIBLE, "IR": Modality.INFRARED}
 _PAIR = "RGB/IR"
+_LISTS = ("train", "train_auxiliary", "query", "gallery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Split:
 
 
 def recognises(root: Path) -> bool:
-    """Is data_paths.json here, or one level up from a folder DATA?"""
+    """Is data_paths.json here, or one level up from a folder DATA? Where it is lost, a list beside DATA tells as well."""
     return _top(root) is not None
 
 
@@ -51,7 +52,7 @@ def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
     top = _top(root) or root
     images = top / "DATA" if (top / "DATA").is_dir() else top
     paths = _read_paths(top / "data_paths.json", problems)
-    lists = {name: list(_read_list(top, name, problems)) for name in ("train", "train_auxiliary", "query", "gallery")}
+    lists = {name: list(_read_list(top, name, problems)) if paths else [] for name in _LISTS}  # without paths no line can be right
     everyone = [line for lines in lists.values() for line in lines]
     identities = {name: number for number, name in enumerate(sorted({line.identity for line in everyone}))}
     unknown = sorted({line.camera for line in everyone} - CAMERAS.keys())
@@ -74,7 +75,11 @@ def read(root: Path, choices: Choices, problems: Problems) -> Dataset:
 
 def _top(root: Path) -> Path | None:
     candidates = [root, root.resolve().parent] if root.resolve().name == "DATA" else [root]
-    return next((folder for folder in candidates if (folder / "data_paths.json").is_file()), None)
+    return next((folder for folder in candidates if (folder / "data_paths.json").is_file() or _lists_beside_images(folder)), None)
+
+
+def _lists_beside_images(folder: Path) -> bool:
+    return (folder / "DATA").is_dir() and any((folder / f"{name}.txt").is_file() for name in _LISTS)
 
 
 def _read_paths(path: Path, problems: Problems) -> dict[str, Any]:
@@ -86,9 +91,10 @@ def _read_paths(path: Path, problems: Problems) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         problems.error(path, f"is not valid JSON ({quoted(str(error))})")
     else:
-        if isinstance(content, dict):
+        if isinstance(content, dict) and content:
             return content
-        problems.error(path, f"expected a mapping of identities, found a {type(content).__name__}")
+        found = "an empty one" if content == {} else f"a {type(content).__name__}"
+        problems.error(path, f"expected a mapping of identities, found {found}")
     return {}
 
 

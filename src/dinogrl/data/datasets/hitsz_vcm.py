@@ -222,6 +222,8 @@ def _query_rows(root: Path, test: list[Tracklet | None], problems: Problems) -> 
         if test:
             problems.error(root, f"no query_IDX.txt (looked in {', '.join(_INFO_FOLDERS)})")
         return {}
+    if not test:  # said already: there is no track file whose rows these could be
+        return {}
     rows: dict[int, None] = {}
     for number, line in enumerate(read_lines(path, problems), start=1):
         for token in line.split():
