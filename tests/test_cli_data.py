@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_datasets
 from dinogrl.cli import main as cli
 
 SMALL = ["--identities", "4", "--cameras", "2", "--tracklets", "1", "--frames", "13", "--size", "32x16", "--workers", "1"]
@@ -36,6 +37,20 @@ def test_a_broken_frame_makes_it_unusable_and_is_named(world: Path, tmp_path: Pa
     assert cli.main(["check", str(copy)]) == 1
     shown = capsys.readouterr().out
     assert victim.relative_to(copy).as_posix() in shown and "unusable for evaluation: 1 error," in shown
+
+
+def test_many_findings_of_one_sort_are_counted_unless_all_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tiny_datasets.hitsz_vcm(tmp_path)
+    lost = sorted((root / "Test").rglob("*.jpg"))
+    for path in lost:
+        path.unlink()
+    assert cli.main(["check", str(root)]) == 1
+    lines = " ".join(capsys.readouterr().out.split())
+    assert lines.count(".jpg: is missing") == 20 and f"{len(lost) - 20} more such: is missing; --all prints each" in lines
+    assert f"unusable for evaluation: {len(lost)} errors" in lines, "all are counted"
+    assert cli.main(["check", str(root), "--all"]) == 1
+    lines = " ".join(capsys.readouterr().out.split())
+    assert lines.count(".jpg: is missing") == len(lost) and "more such" not in lines
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +17,11 @@ from dinogrl.errors import DataError, DinogrlError
 
 if TYPE_CHECKING:
     from dinogrl.data.checks import CheckReport
+    from dinogrl.data.problems import Problem
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+SHOWN = 20  # findings of one sort that are printed, unless all are asked for
+_DETAIL = re.compile(r"'[^']*'|\S*\d\S*")  # what is quoted, and words with a number: names, places, counts
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,6 +85,7 @@ def check(
     discard_train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training frames to leave out.")] = None,
     discard_test: Annotated[Path | None, typer.Option(metavar="FILE", help="Test frames to leave out.")] = None,
     trial: Annotated[int, typer.Option(min=1, help="Which of RegDB's splits, 1 to 10.")] = 1,
+    every: Annotated[bool, typer.Option("--all", help=f"Print all findings, not only the first {SHOWN} of each sort.")] = False,
 ) -> None:
     """Say what is there, what is missing and what is broken; exit code 1 if the dataset is unusable.
 
@@ -107,8 +114,8 @@ def check(
         say(f"left out: {count:,} {escape(reason)}")
     if report.published:
         say(escape(report.published))
-    for problem in report.problems:
-        say(f"[{COLOURS[problem.severity]}]{problem.severity}[/]: {escape(str(problem))}")
+    for line in _findings(report.problems, every):
+        say(line)
     tally = report.tally()
     verdict = ("usable to embed and search" if report.search_only else "usable") if report.usable else _unusable(report)
     colour = "green" if report.usable else "red"
@@ -125,6 +132,21 @@ def _table(report: CheckReport) -> Table:
     for split, counts in report.splits.items():
         table.add_row(split, f"{counts.identities or 0:,}", f"{counts.tracklets:,}", f"{counts.images:,}")
     return table
+
+
+def _findings(problems: Iterable[Problem], every: bool) -> Iterator[str]:
+    """A line for each; of those that differ by names and numbers only, the first few and how many more, unless ``every``."""
+    alike: Counter[tuple[str, str]] = Counter()
+    for problem in problems:
+        sort = problem.severity, _DETAIL.sub("…", problem.message)
+        alike[sort] += 1
+        if every or alike[sort] <= SHOWN:
+            yield f"[{COLOURS[problem.severity]}]{problem.severity}[/]: {escape(str(problem))}"
+    if not every:
+        for (severity, message), count in alike.items():
+            if count > SHOWN:
+                more = f"{count - SHOWN:,} more such: {message}; --all prints each"
+                yield f"[{COLOURS[severity]}]{severity}[/]: {escape(more)}"
 
 
 def _unusable(report: CheckReport) -> str:

@@ -56,7 +56,7 @@ def stop_at_errors(problems: Problems, root: Path) -> None:
     if not errors:
         return
     others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    raise DataError(f"{errors[0]}{others}; `dinogrl check {root}` lists everything")
+    raise DataError(f"{errors[0]}{others}; `dinogrl check {root} --all` lists everything")
 
 
 def _printable(text: str) -> str:
