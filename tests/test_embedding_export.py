@@ -202,8 +202,22 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path: Pa
     ):
         with pytest.raises(ExportError, match=expected):
             export_model(model, tmp_path / "model.onnx", **{"frames": pictures, **changes})  # type: ignore[arg-type]
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ExportError, match="is a folder"):
+        export_model(model, tmp_path / "folder.onnx", format="onnx", frames=pictures)
+    (tmp_path / "folder.onnx").rmdir()
     with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
         export_model(model, tmp_path / "model.onnx", format="onx", frames=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_what_one_onnx_file_cannot_hold_is_refused(
+    name: str, tmp_path: Path, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinogrl.embedding.export_onnx.LARGEST", 1000)
+    with pytest.raises(ExportError, match="use torch"):
+        export_model(model, tmp_path / f"m{FORMATS[name].suffix}", format=name, frames=[np.zeros((8, 8, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
 
 

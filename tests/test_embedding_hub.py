@@ -141,6 +141,11 @@ def test_an_exported_model_is_not_published(embedder: Embedder, tmp_path: Path) 
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_is_no_folder_to_write_into(embedder: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is a file; give a folder"):
+        embedder.save_pretrained(tmp_path / "model.safetensors")
+
+
 def test_extras_travel(embedder: Embedder, tmp_path: Path) -> None:
     from dataclasses import replace
 

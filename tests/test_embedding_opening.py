@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import export_model
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, DinogrlError
 from dinogrl.models.archive import load_model, save_model
 from tiny_models import tiny_model, tiny_recipe
 
@@ -39,6 +41,20 @@ def rewritten(archive: Path, out: Path, **changes: Any) -> Path:
                     content = change(content)
             new.writestr(name, content)
     return out
+
+
+def relabelled(path: Path, content: str) -> Path:
+    """A small ONNX file with ``content`` for a header."""
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value("x", 1, [1])], [value("y", 1, [1])]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.helper.set_model_props(model, {"dinogrl": content})
+    onnx.save(model, path)
+    return path
 
 
 class Bomb:
@@ -71,15 +87,48 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
         Embedder.load(tmp_path / "alone.xml")
 
 
-def test_a_foreign_onnx_file_is_told_apart(tmp_path: Path) -> None:
-    import onnx
-
-    value = onnx.helper.make_tensor_value_info
-    node = onnx.helper.make_node("Identity", ["x"], ["y"])
-    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1])], [value("y", 1, [1])])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), tmp_path / "x.onnx")
+@pytest.mark.parametrize("content", ["null", "[]", '"dinogrl"'])
+def test_a_foreign_onnx_file_is_told_apart(content: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not written by dinogrl export"):
-        Embedder.load(tmp_path / "x.onnx")
+        Embedder.load(relabelled(tmp_path / "x.onnx", content))
+
+
+def test_a_header_that_is_no_text(tmp_path: Path) -> None:
+    """Bytes of the header that a bad disk has changed."""
+    path = relabelled(tmp_path / "x.onnx", "dinogrl header")
+    path.write_bytes(path.read_bytes().replace(b"dinogrl header", b"dinogrl\x80\xffeader"))
+    with pytest.raises(CheckpointError, match="broken or no ONNX file"):
+        Embedder.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"precision": ["float32"]}, {"identities": "many"}, {"gait_parts": None}, {"recipe": []}, {"facts": 3}, {"height": 0}],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_entry_of_a_header_is_checked(change: dict[str, Any], archive: Path, tmp_path: Path) -> None:
+    header = json.loads(zipfile.ZipFile(archive).read("archive/extra/dinogrl.json"))
+    content = json.dumps({**header, **change})
+    pt2 = rewritten(archive, tmp_path / "a.pt2", **{"extra/dinogrl__json": lambda _: content.encode()})
+    for path in (pt2, relabelled(tmp_path / "a.onnx", content)):
+        with pytest.raises(CheckpointError, match=rf"header is broken \({next(iter(change))}: "):
+            Embedder.load(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    ["null", "[]", "{}", '{"identities": "many"}', '{"identities": -1}', '{"identities": null}', '{"identities": 1000000000000}'],
+)
+def test_a_model_file_whose_header_is_wrong(facts: str, archive: Path, tmp_path: Path) -> None:
+    with safe_open(archive.with_suffix(".safetensors"), "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    wrong = json.loads(facts)
+    if wrong:
+        wrong = {**json.loads(header["facts"]), **wrong}
+    save_file(tensors, tmp_path / "m.safetensors", {**header, "facts": json.dumps(wrong)})
+    with pytest.raises(DinogrlError) as caught:
+        Embedder.load(tmp_path / "m.safetensors")
+    assert "m.safetensors" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_pickles_in_an_archive_are_not_run(archive: Path, tmp_path: Path) -> None:
@@ -118,7 +167,7 @@ def test_weights_that_do_not_fit_are_told(archive: Path, tmp_path: Path) -> None
             ("weights_config__json", renamed, r"1 missing: appearance_parts\.weight"),
             ("extra/dinogrl__json", older, "export the model again"),
             ("extra/dinogrl__json", lambda _: b"{", "header is broken"),
-            ("extra/dinogrl__json", lambda _: b'{"format": "1"}', "its header lacks recipe"),
+            ("extra/dinogrl__json", lambda _: b'{"format": "1"}', "fingerprint: Field required"),
         ]
     ):
         with pytest.raises(CheckpointError, match=expected):

@@ -98,7 +98,10 @@ def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, 
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
             if header.get("kind") != kind:
                 raise CheckpointError(f"{path} holds a {header.get('kind')}, expected a {kind}")
-            return _tensors(file, leave), json.loads(header["facts"])
+            facts = json.loads(header.get("facts", "null"))
+            if not isinstance(facts, dict):
+                raise CheckpointError(f"{path} says nothing of what is in it: its header is broken")
+            return _tensors(file, leave), facts
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
 

@@ -86,13 +86,16 @@ def export_model(
     """Write ``out`` (OpenVINO: and the .bin beside it), checked on clips of ``frames`` of several B, T, H and W.
 
     ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
-    without this precision, for another suffix than the format's, and where the file's embeddings are not the model's.
+    without this precision, for another suffix than the format's or a folder of that name, for weights that are too large for the
+    format, and where the file's embeddings are not the model's.
     """
     chosen = FORMATS[format]
     if precision not in chosen.precisions:
         raise ExportError(f"{format} has no {precision}; it has {', '.join(chosen.precisions)}")
     if out.suffix != chosen.suffix:
         raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
+    if out.is_dir():
+        raise ExportError(f"{out} is a folder; give the name of a file in it")
     if not frames:
         raise ExportError("an export is checked on pictures; give one at least")
     size = (trained.recipe.data.height, trained.recipe.data.width)

@@ -14,17 +14,27 @@ import torch
 from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
-from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model
-from dinogrl.errors import CheckpointError, DinogrlError
+from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
+from dinogrl.errors import CheckpointError, DinogrlError, ExportError
 
 Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
 OPSET = 18
 INPUTS, OUTPUT = ("frames", "modality"), "embedding"
+LARGEST = 2**31 - 2**24
+"""Bytes of weights; the format's one message, graph and all, ends at 2 GiB."""
 
 
 def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Sequence[Clips]) -> None:
-    """Write ``path``. ``clips`` are real ones: from them the ranges of 8-bit numbers are read."""
+    """Write ``path``. ``clips`` are real ones: from them the ranges of 8-bit numbers are read.
+
+    Raises :class:`ExportError` for weights that one file cannot hold.
+    """
     onnx, _ = _libraries()
+    size = sum(tensor.nbytes for tensor in graph.state_dict().values())
+    if size > LARGEST:
+        raise ExportError(
+            f"the weights take {size / 2**30:.1f} GiB, and one ONNX file (OpenVINO's starts as one) holds 2; use torch"
+        )
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
@@ -54,14 +64,23 @@ def read(path: Path) -> ExportedModel:
     broken = runtime.capi.onnxruntime_pybind11_state
     try:
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (broken.Fail, broken.InvalidProtobuf, broken.InvalidGraph, broken.InvalidArgument, broken.NotImplemented) as error:
+        text = session.get_modelmeta().custom_metadata_map.get(HEADER)
+    except (
+        broken.Fail,
+        broken.InvalidProtobuf,
+        broken.InvalidGraph,
+        broken.InvalidArgument,
+        broken.NotImplemented,
+        broken.RuntimeException,
+        UnicodeDecodeError,
+    ) as error:
         raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
         return vectors
 
-    return exported_model(run, session.get_modelmeta().custom_metadata_map.get(HEADER), path)
+    return exported_model(run, read_header(text, path), path)
 
 
 @contextmanager

@@ -40,17 +40,17 @@ def read(path: Path) -> ExportedModel:
         raise CheckpointError(f"{path} needs {path.with_suffix('.bin').name} beside it; copy both files")
     try:
         model = core.read_model(path)
-        text = model.get_rt_info([HEADER]).astype(str) if model.has_rt_info([HEADER]) else None
+        header = read_header(model.get_rt_info([HEADER]).astype(str) if model.has_rt_info([HEADER]) else None, path)
+        hint = HINTS.get(header.precision, "f32")
+        threads = torch.get_num_threads()
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
     except RuntimeError as error:
         raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; is it an OpenVINO file?") from error
-    hint = HINTS.get(read_header(text, path).get("precision", ""), "f32")
-    threads = torch.get_num_threads()
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
 
-    return exported_model(run, text, path)
+    return exported_model(run, header, path)
 
 
 def _keep_pixels_exact(model: Any) -> None:

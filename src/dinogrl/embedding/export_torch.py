@@ -51,13 +51,13 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
 def read(path: Path) -> ExportedModel:
     """Build the network that a file of :func:`write` holds. Nothing in the file is run. Raises :class:`CheckpointError`."""
     tensors, text = _contents(path)
-    values = read_header(text, path)
-    recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
-    network = build_model(recipe, int(values["identities"]), start_weights=False)
+    header = read_header(text, path)
+    recipe = recipe_from_values(header.recipe, source=f"recipe inside {path}")
+    network = build_model(recipe, header.identities, start_weights=False)
     own = {name.removeprefix("network.").replace("gait.prior.prior.", "gait.prior."): tensor for name, tensor in tensors.items()}
     fit(network, own, str(path))
-    graph = ExportGraph(network, (recipe.data.height, recipe.data.width), values["precision"] == "bfloat16")
-    return exported_model(_runner(graph), text, path)
+    graph = ExportGraph(network, (recipe.data.height, recipe.data.width), header.precision == "bfloat16")
+    return exported_model(_runner(graph), header, path)
 
 
 def run_own(path: Path) -> Run:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -25,8 +26,7 @@ from dinogrl.records import ModelOutput
 
 HEADER = "dinogrl"
 """Under this name every format keeps the header."""
-FORMAT = "1"
-REQUIRED = ("recipe", "identities", "fingerprint", "precision", "gait_parts", "facts")
+FORMAT: Literal["1"] = "1"
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 """Frames (B,T,H,W,3) and modality (B,) -> embedding (B,P,D)."""
@@ -50,6 +50,23 @@ class ExportedNetwork(nn.Module):
         return ModelOutput(torch.from_numpy(vectors).to(frames.device), self.gait_parts)
 
 
+class Header(BaseModel):
+    """What a file says of its model, for this program and for others: ``frames`` T, ``height`` and ``width`` are the recipe's."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    format: Literal["1"] = FORMAT
+    fingerprint: str
+    precision: str
+    frames: int = Field(ge=1)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    gait_parts: int = Field(ge=0)
+    identities: int = Field(ge=1)
+    recipe: dict[str, Any]
+    facts: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class ExportedModel:
     """What :class:`dinogrl.models.archive.TrainedModel` is, for an exported file.
@@ -71,37 +88,37 @@ def header_of(trained: TrainedModel, precision: str) -> str:
     network, data = trained.network, trained.recipe.data
     embedded = network.embedded.tolist()
     gait_parts = len(embedded) // 2 if network.gait is not None else 0
-    values = {
-        "format": FORMAT,
-        "fingerprint": trained.fingerprint if precision == "float32" else f"{trained.fingerprint}-{precision}",
-        "precision": precision,
-        "frames": data.frames,
-        "height": data.height,
-        "width": data.width,
-        "gait_parts": gait_parts,
-        "identities": trained.identities,
-        "recipe": trained.recipe.model_dump(mode="json"),
-        "facts": trained.facts,
-    }
-    return json.dumps(values)
+    header = Header(
+        fingerprint=trained.fingerprint if precision == "float32" else f"{trained.fingerprint}-{precision}",
+        precision=precision,
+        frames=data.frames,
+        height=data.height,
+        width=data.width,
+        gait_parts=gait_parts,
+        identities=trained.identities,
+        recipe=trained.recipe.model_dump(mode="json"),
+        facts=trained.facts,
+    )
+    return json.dumps(header.model_dump())
 
 
-def read_header(text: str | None, path: Path) -> dict[str, Any]:
-    """The header's values. Raises :class:`CheckpointError` where there is none, or one of another format."""
+def read_header(text: str | None, path: Path) -> Header:
+    """The header. Raises :class:`CheckpointError` where there is none, one of another format, or a broken one."""
     try:
         values = json.loads(text or "null")
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: its header is broken ({error}); export the model again") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by dinogrl export, or by another version of it; export the model again")
-    if lacking := [name for name in REQUIRED if name not in values]:
-        raise CheckpointError(f"{path}: its header lacks {', '.join(lacking)}; export the model again")
-    return values
+    try:
+        return Header.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:4])
+        raise CheckpointError(f"{path}: its header is broken ({problems}); export the model again") from error
 
 
-def exported_model(run: Run, text: str | None, path: Path) -> ExportedModel:
-    """A graph that runs, and its header, put together. Raises :class:`CheckpointError` for a header that is broken."""
-    values = read_header(text, path)
-    recipe = recipe_from_values(values["recipe"], source=f"recipe inside {path}")
-    network = ExportedNetwork(run, int(values["gait_parts"])).eval()
-    return ExportedModel(network, recipe, int(values["identities"]), str(values["fingerprint"]), dict(values["facts"]))
+def exported_model(run: Run, header: Header, path: Path) -> ExportedModel:
+    """A graph that runs, and its header, put together. Raises :class:`dinogrl.errors.RecipeError` for a recipe that is none."""
+    recipe = recipe_from_values(header.recipe, source=f"recipe inside {path}")
+    network = ExportedNetwork(run, header.gait_parts).eval()
+    return ExportedModel(network, recipe, header.identities, header.fingerprint, header.facts)

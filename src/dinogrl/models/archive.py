@@ -49,9 +49,14 @@ def load_model(path: Path) -> TrainedModel:
     """Read a model file. Raises :class:`CheckpointError` where the file is broken or does not fit its own recipe."""
     tensors, facts = checkpoints.load(path, "model")
     extras = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
-    recipe = recipe_from_values(facts.pop("recipe"), source=f"recipe inside {path}")
-    identities = int(facts.pop("identities"))
-    network = build_model(recipe, identities, start_weights=False)
+    recipe = recipe_from_values(facts.pop("recipe", None), source=f"recipe inside {path}")
+    identities = facts.pop("identities", None)
+    if not isinstance(identities, int) or identities < 1:
+        raise CheckpointError(f"{path} was made for {identities!r} identities, expected a positive number: its header is broken")
+    try:
+        network = build_model(recipe, identities, start_weights=False)
+    except RuntimeError as error:  # torch's word for sizes that no memory holds
+        raise CheckpointError(f"{path}: a network as its header says cannot be made ({str(error)[:120]})") from error
     wanted = network.state_dict()
     checkpoints.expect_keys(tensors, wanted, str(path))
     misfits = [name for name, value in wanted.items() if value.shape != tensors[name].shape]
