@@ -134,7 +134,27 @@ def test_wrong_shapes_are_named() -> None:
         mean_part_distance(np.zeros((3, 32), np.float32), np.zeros((4, 32), np.float32))
     with pytest.raises(UnknownNameError, match="mean_part"):
         DISTANCES["mean_parts"]
+    with pytest.raises(DataError, match="must be numbers, given object"):
+        mean_part_distance(np.full((3, 5, 32), None), embeddings(3, 0))
 
 
-def test_no_rows_give_an_empty_matrix() -> None:
-    assert mean_part_distance(embeddings(3, 0), embeddings(3, 0)[:0]).shape == (3, 0)
+@pytest.mark.parametrize("name", list(DISTANCES))
+def test_no_rows_give_an_empty_matrix(name: str) -> None:
+    some, none = embeddings(3, 0), embeddings(3, 0)[:0]
+    assert DISTANCES[name](some, none).shape == (3, 0) and DISTANCES[name](none, some).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", list(DISTANCES))
+def test_arrays_of_any_make_are_read(name: str) -> None:
+    a, b = embeddings(6, 0), embeddings(5, 1)
+    locked = a.copy()
+    locked.setflags(write=False)
+    for made in (
+        a.tolist(),
+        a.astype(">f4"),
+        a.astype(np.longdouble),
+        np.asfortranarray(a),
+        np.repeat(a, 2, axis=2)[:, :, ::2],
+        locked,
+    ):
+        np.testing.assert_allclose(DISTANCES[name](made, b), truth(name, a, b), atol=1e-5)

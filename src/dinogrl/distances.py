@@ -47,7 +47,7 @@ def mean_part_distance(a: Array, b: Array) -> Array:
 def euclidean_distance(a: Array, b: Array) -> Array:
     """Euclidean distance of the vectors (P*D) that the parts make when they are laid end to end. Errors as above."""
     x, y = _tensors(a, b)
-    return mean_part_distance(_as(a, x.reshape(len(x), 1, -1)), _as(a, y.reshape(len(y), 1, -1)))
+    return mean_part_distance(*(_as(a, t.flatten(1)[:, None]) for t in (x, y)))
 
 
 def cosine_distance(a: Array, b: Array) -> Array:
@@ -57,7 +57,7 @@ def cosine_distance(a: Array, b: Array) -> Array:
     """
     x, y = _tensors(a, b)
     # in float64, and on in float32 from the tile's centre only: unit vectors may lie close together
-    units_x, units_y = (F.normalize(t.reshape(len(t), 1, -1).double(), dim=-1) for t in (x, y))
+    units_x, units_y = (F.normalize(t.flatten(1)[:, None].double(), dim=-1) for t in (x, y))
     return _like(a, _tiled(_half_square_tile, units_x, units_y, x.dtype))
 
 
@@ -127,16 +127,25 @@ def _expanded(x: Tensor, y: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _tensors(a: Array, b: Array) -> tuple[Tensor, Tensor]:
+    a, b = (t if isinstance(t, Tensor) else np.asarray(t) for t in (a, b))
     if a.ndim != 3 or b.ndim != 3 or a.shape[1:] != b.shape[1:] or 0 in (*a.shape[1:], *b.shape[1:]):
         raise DataError(
             f"cannot compare part embeddings {tuple(a.shape)} with {tuple(b.shape)}: expected (N,P,D) and (M,P,D) with the same"
             " P and D; embed both with the same model"
         )
-    x, y = (t if isinstance(t, Tensor) else torch.from_numpy(np.require(t, requirements=("C", "W"))) for t in (a, b))
+    x, y = (t if isinstance(t, Tensor) else _tensor(t) for t in (a, b))
     kind = torch.float64 if x.dtype == y.dtype == torch.float64 else torch.float32
     if x.device.type == "mps":  # has no float64
         x, y = x.cpu(), y.cpu()
     return x.detach().to(kind), y.detach().to(x.device, kind)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """Of an array in any order of bytes or of memory, read-only or not; what is longer than float64 becomes float64."""
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"part embeddings must be numbers, given {values.dtype}; give floats (N,P,D)")
+    own = values.dtype.newbyteorder("=") if values.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.require(values, own, ("C", "W")))
 
 
 def _as(example: Array, value: Tensor) -> Array:
