@@ -249,6 +249,14 @@ def test_resize_gives_the_very_pixels(height: int, width: int, to_height: int, t
     assert off.max() <= 1 and (off > 0).mean() <= 2e-3
 
 
+@pytest.mark.parametrize("size", [(1080, 400), (2160, 1000), (576, 768)])
+def test_large_pictures_give_the_very_pixels(size: tuple[int, int]) -> None:
+    """Sums over many pixels, beyond what float32 counts exactly."""
+    images = np.random.default_rng(1).integers(0, 256, (4, *size, 3), dtype=np.uint8)
+    found = resize_like_uint8(torch.from_numpy(images).permute(0, 3, 1, 2).float(), (256, 128))
+    np.testing.assert_array_equal(found.permute(0, 2, 3, 1).numpy(), [resize(image, (256, 128)) for image in images])
+
+
 @given(st.integers(1, 17), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_stripes_by_rows_are_the_stripes(height: int, stripes: list[int]) -> None:
     maps = torch.randn(2, 3, height, 4)

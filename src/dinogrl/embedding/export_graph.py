@@ -125,10 +125,19 @@ def resize_like_uint8(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
     Bilinear, antialiased where it shrinks: along the width first, rounded to whole grey levels, then along the height.
     """
-    columns, unit = resize_matrix(pixels.shape[-1], size[1])
-    pixels = torch.floor(F.linear(pixels, columns) / unit + 0.5).clamp(0, 255)
-    rows, unit = resize_matrix(pixels.shape[-2], size[0])
-    return torch.floor(F.linear(pixels.mT, rows) / unit + 0.5).clamp(0, 255).mT
+    pixels = weighted(pixels, *resize_matrix(pixels.shape[-1], size[1]))
+    return weighted(pixels.mT, *resize_matrix(pixels.shape[-2], size[0])).mT
+
+
+def weighted(pixels: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+    """Grey levels (...,old) by whole ``weights`` (new,old) over ``unit``, rounded to grey levels: (...,new).
+
+    High and low bits of the weights apart: then no sum leaves the whole numbers up to 2^24 that float32 holds without loss.
+    """
+    high = torch.floor(weights / 256)
+    above, below = 256 * F.linear(pixels, high), F.linear(pixels, weights - 256 * high)
+    whole = torch.floor(above / unit)
+    return (whole + torch.floor((above - whole * unit + below) / unit + 0.5)).clamp(0, 255)
 
 
 def resize_matrix(old: int, new: int) -> tuple[Tensor, Tensor]:
