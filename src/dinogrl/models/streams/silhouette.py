@@ -47,10 +47,9 @@ class RowNorm(nn.BatchNorm1d):
         super().__init__(channels, affine=False)
 
     def forward(self, rows: Tensor, chosen: Tensor | None = None) -> Tensor:
-        if not self.training or chosen is None:
-            flat = rows.reshape(-1, rows.shape[-1])
-            return super().forward(flat).view(rows.shape)
         flat = rows.reshape(-1, rows.shape[-1])
+        if not self.training or chosen is None:
+            return super().forward(flat).view(rows.shape)
         weight = chosen.reshape(-1, 1).to(full(flat[:0]).dtype)
         normed, mean, variance, count = MarkedNorm.apply(flat, weight, self.eps)
         self.remember(mean, variance, count)
