@@ -65,6 +65,10 @@ def test_journal_writes_a_row_a_step_and_rewinds(tmp_path: Path) -> None:
     journal.add(one_step(3, 1.0))
     journal.flush()
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+    journal.rewind(0)  # killed before its first checkpoint, the run begins anew
+    journal.add(one_step(0, 1.0))
+    journal.flush()
+    assert [row["step"] for row in rows(tmp_path)] == ["0"]
     journal.close()
 
 

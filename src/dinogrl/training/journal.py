@@ -65,7 +65,7 @@ class Journal:
         seconds = (time.monotonic() - self._last) / len(waiting)
         self._last = time.monotonic()
         rows = [_row(step, seconds) for step in waiting]
-        new = not self.path.exists()
+        new = not self.path.exists() or not self.path.stat().st_size  # a run that began anew has kept no row
         with self.path.open("a", newline="", encoding="utf-8") as file:
             file.write(_as_csv(rows, header=new))
         for step, row in zip(waiting, rows, strict=True):
