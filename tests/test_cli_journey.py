@@ -70,7 +70,7 @@ def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.Captu
         (["evaluate", "MODEL", "--data", "nowhere"], "nowhere"),
         (["evaluate", "MODEL", "--data", "WORLD", "--protocol", "hitsz"], "did you mean 'hitsz-vcm'"),
         (["evaluate", "CHECKPOINT", "--data", "WORLD"], "holds a training, expected a model"),
-        (["evaluate", "LOG", "--data", "WORLD"], "cannot read checkpoint"),
+        (["evaluate", "LOG", "--data", "WORLD"], "is no model file; give a model.safetensors"),
         (["evaluate", "MODEL", "--data", "WORLD", "--device", "tpu7"], "device"),
         (["embed", "MODEL", "--data", "nowhere", "--out", "x.safetensors"], "nowhere"),
         (["report", "WORLD"], "metrics.json"),

@@ -39,7 +39,7 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
         (["train", "dinogrl", "training.epochs", "--data", "x"], "KEY=VALUE"),
         (["train", "dinogrl", "model.gait=null", "--data", "x"], "enhancement needs the gait stream"),
         (["simulate", "x", "--identities", "one"], "--identities"),
-        (["evaluate", "absent.safetensors", "--data", "x"], "no checkpoint at absent.safetensors"),
+        (["evaluate", "absent.safetensors", "--data", "x"], "no model at absent.safetensors"),
         (["demo", "--seed", "-1"], "--seed"),
     ],
 )

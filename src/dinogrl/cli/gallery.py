@@ -48,7 +48,9 @@ class Seen(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the program."""
     gallery = typer.Typer(
-        help="Keep tracklets to search in: add, search, remove, expire, info, backup, restore, learn.", no_args_is_help=True
+        help="Keep tracklets to search in: add, search, remove, expire, info, backup, restore, learn.\n\n"
+        "Example: dinogrl gallery add people.gallery model.safetensors --data footage",
+        no_args_is_help=True,
     )
     for command in (add, search, remove, expire, info, backup, restore, learn):
         gallery.command()(command)
