@@ -95,7 +95,7 @@ from dinogrl import runtime
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-runtime.give_memory_back()
+runtime.give_memory_back(2**20)
 before = resident()
 blocks = [torch.ones(8 * 2**20 // 4) for _ in range(20)]
 kept = torch.ones(2**10)  # behind them: what is freed in the middle of a heap stays there

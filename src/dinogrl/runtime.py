@@ -99,7 +99,7 @@ def peak_memory(where: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def give_memory_back(least: int = 4 * 2**20) -> None:
+def give_memory_back(least: int = 16 * 2**20) -> None:
     """From now on, blocks of ``least`` bytes and more return to the system when they are freed, where the C library can do so.
 
     glibc keeps freed blocks of up to 32 MiB for later, and in training the kept ones add up to a gigabyte. Costs some time.
