@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.vector_norm import VectorNorm
+
 
 class PartLinear(nn.Module):
     """One linear map without bias for each part. (B,P,C) -> (B,P,D)"""
@@ -29,16 +31,10 @@ class BNNeck(nn.Module):
 
     def __init__(self, parts: int, width: int, identities: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(parts * width)
+        self.norm = VectorNorm(parts * width)
         self.weight = nn.Parameter(torch.empty(parts, width, identities))
         nn.init.normal_(self.weight, std=width**-0.5)
 
     def forward(self, parts: Tensor) -> Tensor:
-        rows = parts.flatten(1)
-        if len(rows) > 1 or not self.training:
-            rows = self.norm(rows)
-        else:  # one clip has no batch statistics
-            norm = self.norm
-            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
-        vectors = F.normalize(rows.view_as(parts), dim=2)
+        vectors = F.normalize(self.norm(parts.flatten(1)).view_as(parts), dim=2)
         return torch.bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinogrl.models.enhancement.non_local import embedded_gaussian
-from dinogrl.models.enhancement.vectors import VectorEnhancement, VectorNorm, stripe_slices
+from dinogrl.models.enhancement.vectors import VectorEnhancement, stripe_slices
+from dinogrl.models.vector_norm import VectorNorm
 
 
 class CrossNonLocal(nn.Module):

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dinogrl.models.enhancement.vectors import VectorEnhancement, VectorNorm, stripe_slices
+from dinogrl.models.enhancement.vectors import VectorEnhancement, stripe_slices
+from dinogrl.models.vector_norm import VectorNorm
 
 SCALES = 5
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from dinogrl.catalog import Catalog
-from dinogrl.models.enhancement.vectors import VectorEnhancement, VectorNorm, stripe_slices
+from dinogrl.models.enhancement.vectors import VectorEnhancement, stripe_slices
+from dinogrl.models.vector_norm import VectorNorm
 
 
 def dot_product(query: Tensor, key: Tensor) -> Tensor:
