@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 from filelock import FileLock
 
 from dinogrl.cli import main as cli
@@ -117,7 +118,7 @@ def test_a_killed_reproduce_goes_on_where_it_was(table: Path, tiny_world: Path, 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     more = ("training.steps_per_epoch=3", "training.epochs=8")
     command = [sys.executable, "-m", "dinogrl", *words(table, tiny_world, killed, *more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # as here: sums are to be the same
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (both := done_and_begun(killed)):

@@ -15,8 +15,8 @@ from dinogrl.recipes.schema import Training
 from dinogrl.records import Modality, Tracklet
 from dinogrl.training.holdout import split_identities
 from dinogrl.training.journal import Journal, Step
-from dinogrl.training.run import _tune
 from dinogrl.training.schedules import learning_rate
+from dinogrl.training.tuning import tune
 from tiny_models import tiny_model
 
 
@@ -112,9 +112,9 @@ def test_recipe_says_how_the_resnets_are_run(monkeypatch: pytest.MonkeyPatch) ->
     compiled: list[Layers] = []
     monkeypatch.setattr(Layers, "compile", lambda layers: compiled.append(layers))
     network = tiny_model("dinogrl")
-    _tune(network, Training(recompute=True))
+    tune(network, Training(recompute=True))
     resnets = [part for part in network.modules() if isinstance(part, Layers)]
     assert len(resnets) == 2 and all(layers.recompute for layers in resnets) and not compiled
     assert network.gait is not None and network.gait.priors["gait"].recompute
-    _tune(network, Training(compile=True))
+    tune(network, Training(compile=True))
     assert compiled == resnets and not any(layers.recompute for layers in resnets)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from dinogrl.recipes import Recipe
 
 MOST_PICTURES = 24
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class FormatName(StrEnum):
@@ -84,10 +83,11 @@ def export(
 
 def _pictures(folder: Path) -> list[Image]:
     """Up to ``MOST_PICTURES`` of a folder, evenly over all that lie in it."""
+    from dinogrl.data.datasets.directories import IMAGE_SUFFIXES
     from dinogrl.data.frames import read_frame
     from dinogrl.errors import DataError
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise DataError(f"no picture in {folder}; give a folder with frames of people, or leave --check out")
     step = -(-len(files) // MOST_PICTURES)

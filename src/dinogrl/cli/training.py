@@ -64,6 +64,5 @@ def recipes() -> None:
 
 
 def _show(tell: Watcher, step: Progress) -> None:
-    done, total = step.epoch * step.steps + step.step + 1, step.epochs * step.steps
     loss = f", loss {step.losses['total']:.3f}" if "total" in step.losses else ""
-    tell("train", done, total, f"steps, epoch {step.epoch + 1}/{step.epochs}{loss}")
+    tell("train", step.done, step.total, f"steps, epoch {step.epoch + 1}/{step.epochs}{loss}")

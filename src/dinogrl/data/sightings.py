@@ -83,7 +83,6 @@ def write_sighting(folder: Path, sighting: Sighting) -> None:
         "end": sighting.end,
         "started_at": _text(sighting.started_at),
         "ended_at": _text(sighting.ended_at),
-        "frames": [asdict(frame) for frame in sighting.frames],
     }
     write_atomically(folder / FILE, json.dumps(facts, indent=1, ensure_ascii=False).encode())
 

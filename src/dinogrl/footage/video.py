@@ -13,11 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
+from dinogrl.data.datasets.directories import IMAGE_SUFFIXES, images_in
 from dinogrl.data.frames import Image, read_frame
 from dinogrl.data.natural_order import natural_sorted
 from dinogrl.errors import DataError
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 PICTURES_A_SECOND = 10.0
 """Frame rate that a folder of pictures is taken to have."""
 
@@ -213,7 +213,9 @@ class PictureFolder(_Closing):
         self.name = str(folder)
         self._paths = picture_paths(folder)
         if not self._paths:
-            raise DataError(f"no picture in the folder {folder}; give a video file, or a folder of {', '.join(sorted(PICTURES))}")
+            raise DataError(
+                f"no picture in the folder {folder}; give a video file, or a folder of {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
         self.frame_rate = PICTURES_A_SECOND
         self.frames: int | None = len(self._paths)
         self.started: datetime | None = None
@@ -241,8 +243,7 @@ class PictureFolder(_Closing):
 
 def picture_paths(folder: Path) -> list[Path]:
     """The pictures that lie in a folder, in natural order of their names."""
-    names = [path.name for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
-    return [folder / name for name in natural_sorted(names)]
+    return [folder / name for name in natural_sorted(images_in(folder))]
 
 
 def load_av() -> Any:

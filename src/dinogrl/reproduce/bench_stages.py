@@ -32,11 +32,11 @@ from dinogrl.models.backbones.resnet import Layers
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
 from dinogrl.models.enhancement.local_to_global import LocalToGlobal
-from dinogrl.models.streams.silhouette import GaitPrior
 from dinogrl.models.weights import to_released
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.records import Modality, Tracklet
 from dinogrl.training.optimisers import make_optimiser
+from dinogrl.training.tuning import tune
 
 STRIPES = (1, 2, 4, 8, 16)
 PRIOR_SIZE, MAP_SIZE, BLOCKS, HEADS = (448, 224), (64, 32), (2, 5, 8, 11), 6
@@ -58,11 +58,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Work:
-    """One call does ``units`` things and ``flop`` floating-point operations (0: not counted)."""
+    """One call does ``units`` things and ``flop`` floating-point operations (0: not counted); ``kept`` lives as long."""
 
     run: Callable[[], object]
     units: int
     flop: float = 0.0
+    kept: object = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _decoding(_: Setting) -> Work:
 
 def _loading(augmented: bool, _: Setting) -> Work:
     """256x128 JPEG files to normalised batches, in one process."""
-    folder, frames, tracklets = Path(tempfile.mkdtemp(prefix="dinogrl_bench_")), 6, []
+    kept, frames, tracklets = tempfile.TemporaryDirectory(prefix="dinogrl_bench_"), 6, []
+    folder = Path(kept.name)
     recipe = load_recipe("dinogrl", ["data.workers=0", "training.batch.identities=4", "training.batch.clips=2"])
     for number in range(16):
         names = tuple(f"{number}_{i}.jpg" for i in range(12))
@@ -96,9 +98,9 @@ def _loading(augmented: bool, _: Setting) -> Work:
         tracklets.append(Tracklet(str(number), number // 2, number % 2 + 1, Modality(number % 2), str(folder), names))
     if not augmented:
         loader = evaluation_loader(tracklets, recipe.data, sampling="segments", batch=16)
-        return Work(lambda: list(loader), len(tracklets) * frames)
+        return Work(lambda: list(loader), len(tracklets) * frames, kept=kept)
     training = TrainingLoader(tracklets, {i: i for i in range(8)}, recipe.data, recipe.training.batch, seed=1, steps_per_epoch=4)
-    return Work(lambda: list(training.epoch(0)), 4 * 16 * frames)
+    return Work(lambda: list(training.epoch(0)), 4 * 16 * frames, kept=kept)
 
 
 def _pattern(seed: int) -> np.ndarray:
@@ -207,11 +209,7 @@ def _training(recompute: bool, setting: Setting) -> Work:
     whole = (*_clips(8, 6, setting), torch.arange(8, device=setting.device) % 4 // 2)
     small = (*_clips(4, 1, setting), torch.arange(4, device=setting.device) // 2)
     flop = 12 * _flop(lambda: step(*small))  # without what is computed again
-    if recompute:
-        runtime.give_memory_back()
-    for part in network.modules():
-        if isinstance(part, (Layers, GaitPrior)):
-            part.recompute = recompute
+    tune(network, recipe.training.model_copy(update={"recompute": recompute}))
     return Work(lambda: step(*whole), 48, flop)
 
 

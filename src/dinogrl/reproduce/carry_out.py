@@ -14,12 +14,9 @@ from dinogrl.errors import TrainingError
 from dinogrl.evaluation.results import Metrics, read_metrics
 from dinogrl.recipes import Recipe
 from dinogrl.reproduce.plan import Run
+from dinogrl.reproduce.watching import Watcher, training_steps
 from dinogrl.training.evaluation_run import evaluate_checkpoint
-from dinogrl.training.loop import Progress
 from dinogrl.training.run import STATE, train
-
-Watcher = Callable[[str, int, int, str], None]
-"""Told the stage, how much of it is done, of how much, and a word on how it goes."""
 
 METRICS = "metrics.json"
 SECONDS_BETWEEN_LOOKS = 10.0
@@ -68,13 +65,7 @@ def _claimed(run: Run) -> FileLock:
 def _finish(run: Run, data: Path, tell: Watcher) -> None:
     if result_of(run) is not None:  # another process was faster
         return
-
-    def watch(progress: Progress) -> None:
-        done = progress.epoch * progress.steps + progress.step + 1
-        loss = f"loss {progress.losses['total']:.2f}" if "total" in progress.losses else ""
-        tell("train", done, progress.epochs * progress.steps, loss)
-
-    model = train(_as_begun(run), data, run.folder, resume=True, on_progress=watch)
+    model = train(_as_begun(run), data, run.folder, resume=True, on_progress=training_steps(tell, "train"))
     evaluate_checkpoint(
         model,
         data,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,14 +14,10 @@ from dinogrl.errors import DataError, DinogrlError
 from dinogrl.evaluation.results import Metrics
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.reports.page import write_page
+from dinogrl.reproduce.watching import Watcher, training_steps
 from dinogrl.simulation.simulate import Settings, read_settings, simulate
 from dinogrl.training.evaluation_run import evaluate_checkpoint
-from dinogrl.training.loop import Progress
 from dinogrl.training.run import train
-
-Watcher = Callable[[str, int, int, str], None]
-"""Called with the name of the stage, how much of it is done, of how much, and a word on how it goes."""
-
 
 DEMO_WORLD = Settings(
     identities=210,
@@ -113,14 +109,7 @@ def make_world(world: Path, settings: DemoSettings, tell: Watcher) -> None:
 
 
 def _train(recipe: Recipe, world: Path, folder: Path, tell: Watcher) -> Path:
-    stage = f"train {recipe.name}"
-
-    def watch(progress: Progress) -> None:
-        done = progress.epoch * progress.steps + progress.step + 1
-        loss = f"loss {progress.losses['total']:.2f}" if progress.losses else ""  # the first ones are not fetched yet
-        tell(stage, done, progress.epochs * progress.steps, loss)
-
-    return train(recipe, world, folder, resume=True, on_progress=watch)
+    return train(recipe, world, folder, resume=True, on_progress=training_steps(tell, f"train {recipe.name}"))
 
 
 def _tell_clips(tell: Watcher, stage: str, done: int, total: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dinogrl.recipes import load_recipe
 from dinogrl.records import Dataset
-from dinogrl.reproduce.carry_out import Watcher, carry_out
+from dinogrl.reproduce.carry_out import carry_out
 from dinogrl.reproduce.cost import Estimate, estimate
 from dinogrl.reproduce.outcome import Filled, caption, fill, published, write_table
 from dinogrl.reproduce.plan import Line, Run, Settings, base_overrides, data_fingerprint, distinct_runs, plan_table
 from dinogrl.reproduce.sweep_figure import write_sweeps
 from dinogrl.reproduce.tables import Table, find_table
+from dinogrl.reproduce.watching import Watcher
 from dinogrl.training.run import open_training_data
 
 

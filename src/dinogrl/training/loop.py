@@ -39,6 +39,16 @@ class Progress:
     steps: int
     losses: dict[str, float]
 
+    @property
+    def done(self) -> int:
+        """Steps done in all epochs so far."""
+        return self.epoch * self.steps + self.step + 1
+
+    @property
+    def total(self) -> int:
+        """Steps of all epochs."""
+        return self.epochs * self.steps
+
 
 Watcher = Callable[[Progress], None]
 

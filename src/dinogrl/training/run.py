@@ -21,17 +21,16 @@ from dinogrl.embedding.search_aids import store_aids
 from dinogrl.errors import DataError, TrainingError
 from dinogrl.losses import Objective
 from dinogrl.models.archive import load_model, save_model
-from dinogrl.models.backbones.resnet import Layers
 from dinogrl.models.build import build_model
 from dinogrl.models.dinogrl import DinoGRL
-from dinogrl.models.streams.silhouette import GaitPrior
-from dinogrl.recipes import Recipe, dump_recipe, schema
+from dinogrl.recipes import Recipe, dump_recipe
 from dinogrl.records import Dataset, Modality, Tracklet
 from dinogrl.training.holdout import Split, holdout_score, split_identities
 from dinogrl.training.journal import Journal
 from dinogrl.training.loop import Trainer, Watcher
 from dinogrl.training.optimisers import make_optimiser
 from dinogrl.training.state import Position, load_state
+from dinogrl.training.tuning import tune
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def train(
     split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
     labels = replace(dataset, train=split.fit).train_labels()
     network = build_model(recipe, len(labels))
-    _tune(network, recipe.training)
+    tune(network, recipe.training)
     batches = _batches(recipe, split, labels)
     facts = {"dataset": dataset.title, "selection": recipe.training.selection, "versions": runtime.versions()}
 
@@ -141,17 +140,6 @@ def _claim(out: Path, resume: bool) -> None:
         raise TrainingError(f"{out} is a file; give a folder for the run")
     if not resume and any((out / name).exists() for name in (STATE, MODEL, "recipe.yaml")):
         raise TrainingError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
-
-
-def _tune(network: DinoGRL, recipe: schema.Training) -> None:
-    """How the largest parts are run; what they compute stays the same."""
-    if recipe.recompute:
-        runtime.give_memory_back()
-    for part in network.modules():
-        if isinstance(part, (Layers, GaitPrior)):
-            part.recompute = recipe.recompute
-        if isinstance(part, Layers) and recipe.compile:
-            part.compile()
 
 
 def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:

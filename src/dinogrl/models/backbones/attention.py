@@ -2,7 +2,7 @@
 
 torch's fused attention multiplies in float32 speed on CPUs without matrix tiles, also in bfloat16. One image's scores of all heads
 are 3 MB (513 tokens, 6 heads, bfloat16) and stay in the cache between two plain batched products, which run at bfloat16 speed:
-2.4 times as fast, measured by ``dinogrl bench``.
+more than twice as fast (benchmarks/README.md).
 """
 
 from __future__ import annotations
