@@ -42,6 +42,7 @@ def simulate(
     frames: Annotated[int, typer.Option(min=1, help="Frames a tracklet.")] = 24,
     size: Annotated[str, typer.Option(metavar="HxW", help="Height and width of a frame in pixels.")] = "256x128",
     occlusion: Annotated[float, typer.Option(min=0, max=1, help="Share of tracklets in which something comes between.")] = 0.3,
+    looseness: Annotated[float, typer.Option(min=0, max=3, help="How badly the boxes fit: 0 fits exactly.")] = 1.0,
     silhouettes: Annotated[bool, typer.Option(help="Write the true silhouettes beside the frames.")] = True,
     motion: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of ASF/AMC motion capture to walk by, in place of a model of gait.")
@@ -68,6 +69,7 @@ def simulate(
         width=width,
         seed=seed,
         occlusion=occlusion,
+        looseness=looseness,
         silhouettes=silhouettes,
         motion=motion,
     )
