@@ -22,6 +22,8 @@ FLOORS = {
     "records": 1,
     "recipes": 1,
     "checkpoints": 1,
+    "hub_folders": 1,
+    "onnx_sessions": 1,
     "data": 2,
     "models": 2,
     "losses": 2,

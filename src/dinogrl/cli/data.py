@@ -57,7 +57,7 @@ def simulate(
     from dinogrl.simulation.simulate import Settings
     from dinogrl.simulation.simulate import simulate as draw
 
-    height, width = _size(size)
+    height, width = parse_size(size)
     settings = Settings(
         layout=layout,
         identities=identities,
@@ -157,7 +157,8 @@ def _unusable(report: CheckReport) -> str:
     return "unusable for training" if report.evaluation else "unusable"
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """``256x128`` -> height and width. Raises :class:`DinogrlError` for any other form."""
     height, cross, width = text.partition("x")
     if not (cross and height.isdigit() and width.isdigit()):
         raise DinogrlError(f"--size {text!r} cannot be read; give height x width, as in 256x128")

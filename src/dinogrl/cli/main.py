@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dinogrl import __version__
-from dinogrl.cli import bench, data, export, footage, gallery, pictures, reproduce, results, serve, story, training, weights
+from dinogrl.cli import bench, data, export, footage, gallery, parse, pictures, reproduce, results, serve, story, training, weights
 from dinogrl.cli.screen import complain, note, say
 from dinogrl.errors import DinogrlError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (story, data, footage, training, results, gallery, serve, reproduce, pictures, weights, export, bench):
+for group in (story, data, footage, parse, training, results, gallery, serve, reproduce, pictures, weights, export, bench):
     group.add_to(app)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
-from dinogrl.errors import CheckpointError, DinogrlError, ExportError
+from dinogrl.errors import DinogrlError, ExportError
+from dinogrl.onnx_sessions import onnx_session
 
 Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
 OPSET = 18
@@ -29,7 +30,7 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
 
     Raises :class:`ExportError` for weights that one file cannot hold.
     """
-    onnx, _ = _libraries()
+    onnx = _library()
     size = sum(tensor.nbytes for tensor in graph.state_dict().values())
     if size > LARGEST:
         raise ExportError(
@@ -57,24 +58,8 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
 
 def read(path: Path) -> ExportedModel:
     """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other."""
-    _, runtime = _libraries()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    broken = runtime.capi.onnxruntime_pybind11_state
-    try:
-        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        text = session.get_modelmeta().custom_metadata_map.get(HEADER)
-    except (
-        broken.Fail,
-        broken.InvalidProtobuf,
-        broken.InvalidGraph,
-        broken.InvalidArgument,
-        broken.NotImplemented,
-        broken.RuntimeException,
-        UnicodeDecodeError,
-    ) as error:
-        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
+    session = onnx_session(path)
+    text = session.get_modelmeta().custom_metadata_map.get(HEADER)
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
@@ -128,11 +113,10 @@ def _quantise(path: Path, clips: Sequence[Clips]) -> None:
         )
 
 
-def _libraries() -> tuple[Any, Any]:
+def _library() -> Any:
     try:
         import onnx
-        import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
         raise DinogrlError("ONNX files need onnx, onnxscript and onnxruntime: pip install 'dinogrl[export]'") from error
-    return onnx, onnxruntime
+    return onnx

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from dinogrl import runtime
-from dinogrl.checkpoints import load_foreign
 from dinogrl.data.frames import Image
 from dinogrl.errors import DinogrlError
 from dinogrl.footage.boxes import Boxes, alone, merged
+from dinogrl.hub_folders import model_folder
 
 PERSONS = ("person", "pedestrian", "people", "human")
 """What a detector's labels may call a person."""
@@ -92,12 +89,7 @@ class TransformersDetector:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
         self.name = name
-        source = _folder_of(name)
-        files = sorted(source.glob("model*.safetensors"))
-        if not files:
-            raise DinogrlError(f"detector {name!r}: no model.safetensors in {source}; weights in any other form are not read")
-        for file in files:
-            load_foreign(file)  # a broken file is told in a clear line here
+        source = model_folder(name, kind="detector", instead="hog, ")
         try:
             self._prepare = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil")
             self._network = AutoModelForObjectDetection.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
@@ -125,19 +117,3 @@ class TransformersDetector:
         scores = found["scores"][persons].double().cpu().numpy()
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         return merged(Boxes(boxes, scores), threshold=0.7)
-
-
-def _folder_of(name: str) -> Path:
-    """The folder of a detector, downloaded from the hub if need be: settings and safetensors, nothing that could be run."""
-    given = Path(name).expanduser()
-    if given.is_dir():
-        return given
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise DinogrlError(
-            f"no detector {name!r}; give hog, a folder with config.json and model.safetensors, or owner/name on the hub"
-        )
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DinogrlError(f"cannot get the detector {name!r} from the hub: {reason}; give a local folder, or hog") from error

@@ -1,0 +1,42 @@
+"""Models of the hub as local folders: settings and safetensors, nothing that could be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from dinogrl.checkpoints import load_foreign
+from dinogrl.errors import DinogrlError
+
+
+def model_folder(name: str, kind: str, instead: str) -> Path:
+    """The folder of a model that is given as a folder, or by its ``owner/name`` on the hub, downloaded if need be.
+
+    ``kind`` is what messages call it, ``instead`` what else could be given. Every file of weights is opened once, so that a broken
+    one is told in a clear line. Raises :class:`DinogrlError` for a name that is neither, for a hub that cannot be reached, and for
+    a folder without safetensors.
+    """
+    folder = _folder(name, kind, instead)
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise DinogrlError(f"{kind} {name!r}: no model.safetensors in {folder}; weights in any other form are not read")
+    for file in files:
+        load_foreign(file)
+    return folder
+
+
+def _folder(name: str, kind: str, instead: str) -> Path:
+    given = Path(name).expanduser()
+    if given.is_dir():
+        return given
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise DinogrlError(
+            f"no {kind} {name!r}; give {instead}a folder with config.json and model.safetensors, or owner/name on the hub"
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DinogrlError(f"cannot get the {kind} {name!r} from the hub: {reason}; give {instead}a local folder") from error
