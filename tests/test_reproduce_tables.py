@@ -182,6 +182,17 @@ def test_rows_of_masks_are_run_where_the_masks_are(tmp_path: Path) -> None:
     assert not lines["Grapy-ML"].runs
 
 
+def test_the_enhancement_alone_reads_the_parser_of_table_7_where_there_is_one(tmp_path: Path) -> None:
+    def run(table: str, label: str) -> Run:
+        lines = plan_table(table, TABLES[table], Settings(Path("o")), "d", replace(NOWHERE, root=tmp_path))
+        return next(line.runs[0] for line in lines if line.label == label)
+
+    gait = run("table3", "+ PBMGE").recipe.model.gait
+    assert gait is not None and gait.silhouette == "plain"
+    (tmp_path / "masks" / "grapy-ml").mkdir(parents=True)
+    assert run("table3", "+ PBMGE") == run("table7", "Grapy-ML")
+
+
 def test_the_published_protocol_holds_on_the_published_dataset_only() -> None:
     real = replace(NOWHERE, name="buptcampus")
     for dataset, expected in ((real, "buptcampus-legacy"), (replace(real, simulated=True), "auto"), (NOWHERE, "auto")):

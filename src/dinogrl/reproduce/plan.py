@@ -75,11 +75,13 @@ def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, da
         kept = granularities[: row.granularities] if row.granularities is not None else ()
         label = row.label or ", ".join(map(str, kept))
         own = [*row.overrides, *([f"model.enhancement.granularities={list(kept)}"] if kept else [])]
-        if row.masks is not None:
-            if not (dataset.root / row.masks).is_dir():
-                lines.append(Line(row, label, (), f"no masks at {dataset.root / row.masks}"))
-                continue
+        if row.masks is not None and (dataset.root / row.masks).is_dir():
             own += ["model.gait.silhouette=masks", f"data.masks={json.dumps(row.masks)}"]
+        elif row.masks is not None and row.without_masks is None:
+            lines.append(Line(row, label, (), f"no masks at {dataset.root / row.masks}"))
+            continue
+        else:
+            own += row.without_masks or ()
         lines.append(Line(row, label, _runs(f"{name} {label}", base, [*common, *own], settings, fingerprint)))
     if not lines:
         raise RecipeError(f"{name}: recipe {base} has no enhancement, so none of its granularities can be left out")

@@ -34,7 +34,9 @@ class Row(Section):
     note: str = ""
     """What should be known when the two are compared."""
     masks: str | None = None
-    """Folder of a parser's masks beneath the dataset's root, which the gait stream then reads. Not run where it is not there."""
+    """Folder of a parser's masks beneath the dataset's root, which the gait stream then reads."""
+    without_masks: tuple[str, ...] | None = None
+    """What the row changes where that folder is not there; not run then where not given."""
 
     @model_validator(mode="after")
     def _named(self) -> Row:
