@@ -33,7 +33,7 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], source: Path, unused: C
 
 
 def channels_of(tensors: dict[str, Tensor], name: str, source: Path, kind: str) -> int:
-    """Channels that a layer gives, from its weight: they tell files apart. Raises :class:`CheckpointError` where it is not there."""
+    """Channels that a layer gives, from its weight. Raises :class:`CheckpointError` where it is not there."""
     if name not in tensors or not tensors[name].ndim:
         some = ", ".join(list(tensors)[:4])
         raise CheckpointError(f"{source} is no file of {kind}: it lacks {name}, and holds {some} ...")
