@@ -21,11 +21,13 @@ from dinogrl.errors import DataError
 Array: TypeAlias = np.ndarray | Tensor
 
 TILE = {"cpu": (512, 1024)}  # rows and columns: what one step works on fits a core's cache
+LEAST = 64  # columns of a tile, where there are so many
 LARGE_TILE = 4096, 8192  # of an accelerator
 # |x|^2 + |y|^2 - 2xy loses its digits where x and y nearly agree: the square is off by at most some 6e-7 (float32) or 1e-15
 # (float64) of the norms' sum (measured, D up to 17,920). Below this share of the sum a pair is too close for that.
 CLOSE = {torch.float32: 0.05, torch.float64: 1e-7}
 MANY = 64  # more than one pair in so many too close for float32: the whole tile is done in float64
+CENTRE = 64  # vectors whose mean the others are measured from
 CHUNK = 2**21  # numbers handled at once where pairs are done one by one
 
 
@@ -76,6 +78,8 @@ def _tiled(tile: Callable[[Tensor, Tensor, torch.dtype], Tensor], x: Tensor, y: 
         out[rows, columns] = tile(x[rows], y[columns], kind)
 
     height, width = TILE.get(x.device.type, LARGE_TILE)
+    if x.device.type == "cpu":
+        width = min(width, max(LEAST, -(-len(y) // torch.get_num_threads())))  # few columns too are work for every core
     places = [(slice(i, i + height), slice(j, j + width)) for i in range(0, len(x), height) for j in range(0, len(y), width)]
     if x.device.type == "cpu":
         runtime.side_by_side(fill, places)
@@ -117,9 +121,9 @@ def _expanded(x: Tensor, y: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
     """Squared distances (n,m) by one product of matrices, and the pairs (row, column) that are too close for it."""
     # From a centre among them distances are the same, norms and rounding errors smaller; of equal vectors it is exactly theirs.
     first = y[0].to(torch.promote_types(y.dtype, kind))
-    centre = first + (y - first).mean(0)
+    centre = first + (y[:CENTRE] - first).mean(0)
     x, y = (x - centre).to(kind), (y - centre).to(kind)
-    x_norms, y_norms = x.square().sum(-1), y.square().sum(-1)
+    x_norms, y_norms = (torch.linalg.vector_norm(t, dim=-1).square_() for t in (x, y))
     squares = torch.addmm(y_norms, x, y.T, alpha=-2).add_(x_norms[:, None])
     if squares.min() >= CLOSE[kind] * (x_norms.max() + y_norms.max()):
         return squares, torch.empty(0, 2, dtype=torch.int64, device=x.device)
