@@ -48,7 +48,7 @@ def test_a_view_is_saved_as_it_is_seen(tmp_path: Path) -> None:
 
 def test_another_kind_is_refused(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "x.safetensors", TENSORS, "training", {})
-    with pytest.raises(CheckpointError, match="holds a training, expected a model"):
+    with pytest.raises(CheckpointError, match="another kind: training, expected model"):
         checkpoints.load(tmp_path / "x.safetensors", "model")
     save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(CheckpointError, match="not a checkpoint of dinogrl"):

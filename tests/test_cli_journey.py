@@ -57,7 +57,8 @@ def test_evaluate_and_report(run: Path, tiny_world: Path, tmp_path: Path, capsys
 def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split in ("test", "train"):
         out = tmp_path / f"{split}.safetensors"
-        words = ["embed", str(run / "model.safetensors"), "--data", str(tiny_world), "--out", str(out), "--split", split]
+        model = run / "model.safetensors" if split == "test" else run  # the folder of the run stands for its model
+        words = ["embed", str(model), "--data", str(tiny_world), "--out", str(out), "--split", split]
         assert cli.main([*words, "--device", "cpu"]) == 0
         embeddings = load_embeddings(out)
         assert f"{len(embeddings)} tracklets" in capsys.readouterr().out
@@ -69,7 +70,7 @@ def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.Captu
     [
         (["evaluate", "MODEL", "--data", "nowhere"], "nowhere"),
         (["evaluate", "MODEL", "--data", "WORLD", "--protocol", "hitsz"], "did you mean 'hitsz-vcm'"),
-        (["evaluate", "CHECKPOINT", "--data", "WORLD"], "holds a training, expected a model"),
+        (["evaluate", "CHECKPOINT", "--data", "WORLD"], "another kind: training, expected model"),
         (["evaluate", "LOG", "--data", "WORLD"], "is no model file; give a model.safetensors"),
         (["evaluate", "MODEL", "--data", "WORLD", "--device", "tpu7"], "device"),
         (["embed", "MODEL", "--data", "nowhere", "--out", "x.safetensors"], "nowhere"),

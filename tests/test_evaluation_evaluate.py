@@ -90,6 +90,12 @@ def test_different_models_are_not_compared() -> None:
         evaluate(people(Modality.INFRARED), people(Modality.VISIBLE, fingerprint="other"), "hitsz-vcm")
 
 
+def test_no_rank_below_the_first() -> None:
+    sides = (people(modality) for modality in Modality)
+    with pytest.raises(DataError, match="max_rank must be at least 1"):
+        evaluate(*sides, "hitsz-vcm", max_rank=0)
+
+
 def test_metrics_file(evaluation: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "metrics.json"
     write_metrics(path, evaluation, dataset="hitsz-vcm", model="dinogrl", frames_per_clip=6, selection="last")

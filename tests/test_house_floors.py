@@ -19,6 +19,7 @@ FLOORS = {
     "distributed": 0,
     "runtime": 0,
     "catalog": 0,
+    "modality_names": 0,
     "records": 1,
     "recipes": 1,
     "checkpoints": 1,

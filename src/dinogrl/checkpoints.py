@@ -97,7 +97,7 @@ def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, 
             if header.get("dinogrl") != FORMAT:
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
             if header.get("kind") != kind:
-                raise CheckpointError(f"{path} holds a {header.get('kind')}, expected a {kind}")
+                raise CheckpointError(f"{path} is a file of another kind: {header.get('kind')}, expected {kind}")
             facts = json.loads(header.get("facts", "null"))
             if not isinstance(facts, dict):
                 raise CheckpointError(f"{path} says nothing of what is in it: its header is broken")

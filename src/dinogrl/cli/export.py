@@ -67,10 +67,15 @@ def export(
 
     Example: dinogrl export runs/dinogrl/model.safetensors --format onnx --out dinogrl.onnx
     """
+    from dinogrl.data.datasets import open_dataset
     from dinogrl.embedding.export import export_model
+    from dinogrl.embedding.opening import model_file
     from dinogrl.models.archive import load_model
 
+    checkpoint = model_file(checkpoint)
     trained = load_model(checkpoint)
+    if data is not None:
+        open_dataset(data)  # a wrong folder is said before the work
     frames = _pictures(check) if check is not None else _simulated(trained.recipe)
     checks = export_model(trained, out, format=format.value, frames=frames, precision=precision.value, on_stage=note)
     say(_check_table(checks))

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dinogrl.cli.screen import progress, say
 from dinogrl.cli.search import search
+from dinogrl.modality_names import ModalityName
 
 if TYPE_CHECKING:
     from dinogrl.gallery import Filters, Info
@@ -36,13 +37,6 @@ class Precision(StrEnum):
 
     float16 = "float16"
     float32 = "float32"
-
-
-class Seen(StrEnum):
-    """A modality to filter by."""
-
-    visible = "visible"
-    infrared = "infrared"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -107,7 +101,7 @@ def remove(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Tracklets by id.")] = None,
     camera: Cameras = None,
     collection: Collections = None,
-    modality: Annotated[Seen | None, typer.Option(help="Only of this modality.")] = None,
+    modality: Annotated[ModalityName | None, typer.Option(help="Only of this modality.")] = None,
     after: After = None,
     before: Before = None,
     name: Name = "gallery",
@@ -220,7 +214,11 @@ def learn(
 
 
 def filters_of(
-    camera: list[str] | None, collection: list[str] | None, modality: Seen | None, after: datetime | None, before: datetime | None
+    camera: list[str] | None,
+    collection: list[str] | None,
+    modality: ModalityName | None,
+    after: datetime | None,
+    before: datetime | None,
 ) -> Filters:
     """The options as conditions."""
     from dinogrl.gallery import Filters

@@ -12,7 +12,8 @@ from rich.markup import escape
 from dinogrl.cli.screen import progress, say, score_table
 
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="A model.safetensors that dinogrl train or dinogrl convert wrote.")
+    Path,
+    typer.Argument(metavar="CHECKPOINT", help="A model.safetensors of dinogrl train or dinogrl convert, or the run's folder."),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]

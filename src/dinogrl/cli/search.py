@@ -19,18 +19,11 @@ from rich.table import Table
 
 from dinogrl.cli.screen import note, progress, say
 from dinogrl.errors import DataError
+from dinogrl.modality_names import ToldModality
 
 if TYPE_CHECKING:
     from dinogrl.gallery import Hit
     from dinogrl.records import Modality
-
-
-class QueryModality(StrEnum):
-    """How the query was seen."""
-
-    auto = "auto"
-    visible = "visible"
-    infrared = "infrared"
 
 
 class Wanted(StrEnum):
@@ -50,8 +43,8 @@ def search(
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video; people in it are found first.")] = None,
     track: Annotated[int | None, typer.Option(help="Which tracklet of the video; the longest where not given.")] = None,
     modality: Annotated[
-        QueryModality, typer.Option(help="How the query was seen; auto tells grey from colour.")
-    ] = QueryModality.auto,
+        ToldModality, typer.Option(help="How the query was seen; auto tells grey from colour.")
+    ] = ToldModality.auto,
     top: Annotated[int, typer.Option(min=1, help="Answers.")] = 20,
     within: Annotated[Wanted, typer.Option("--in", help="Search only what was seen so.")] = Wanted.any,
     camera: Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")] = None,
@@ -87,7 +80,7 @@ def search(
         else:
             assert image_folder is not None
             frames, seen = _from_folder(image_folder)
-        if modality is not QueryModality.auto:
+        if modality is not ToldModality.auto:
             seen = Modality[modality.name.upper()]
         else:
             note(f"the query counts as {seen.name.lower()} (--modality says otherwise)")

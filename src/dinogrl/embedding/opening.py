@@ -16,8 +16,18 @@ READERS: dict[str, Callable[[Path], TrainedModel | ExportedModel]] = {
 }
 
 
+def model_file(path: Path) -> Path:
+    """A model file, given as such or as the folder of the run that wrote it."""
+    inside = path / "model.safetensors"
+    return inside if path.is_dir() and inside.is_file() else path
+
+
 def open_model(path: Path) -> TrainedModel | ExportedModel:
-    """A model that training wrote, or an exported one. Raises :class:`CheckpointError` for any other file."""
+    """A model that training wrote, or the folder of its run, or an exported one.
+
+    Raises :class:`CheckpointError` for any other file.
+    """
+    path = model_file(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise CheckpointError(f"{path} is no model file; give a model.safetensors, or an export: {', '.join(list(READERS)[1:])}")

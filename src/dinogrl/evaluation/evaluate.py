@@ -8,6 +8,7 @@ import numpy as np
 
 from dinogrl.distances import DISTANCES, Distance
 from dinogrl.errors import DataError
+from dinogrl.evaluation.inputs import expect_rank
 from dinogrl.evaluation.metrics import Interval, QueryScores, bootstrap, matrix_blocks, score_queries, streamed_blocks
 from dinogrl.evaluation.protocols import PROTOCOLS, Direction, Protocol
 from dinogrl.evaluation.ranking import Meeting, Ranked, nearest
@@ -86,8 +87,9 @@ def evaluate(
     Where the protocol draws its gallery in several trials, scores are means over them, and pictures are of the first.
     ``top``: how many of the nearest gallery items are kept for pictures. ``rerank`` re-ranks (and holds the matrix); it is named in
     ``Evaluation.options``. Raises :class:`DataError` for embeddings of different
-    models, NaN or an empty side; :class:`UnknownNameError` for an unknown protocol or distance.
+    models, NaN, an empty side or a ``max_rank`` below 1; :class:`UnknownNameError` for an unknown protocol or distance.
     """
+    expect_rank(max_rank)
     if query.fingerprint != gallery.fingerprint:
         raise DataError(
             f"the query was embedded by model {query.fingerprint}, the gallery by {gallery.fingerprint}; embed both with one model"

@@ -20,8 +20,7 @@ def meeting_of(
     query_ids: Labels, gallery_ids: Labels, query_cameras: Labels, gallery_cameras: Labels, drop: bool, max_rank: int
 ) -> Meeting:
     """Who meets whom. Raises :class:`DataError` for labels that do not fit, and for a ``max_rank`` that is no whole number >= 1."""
-    if not isinstance(max_rank, Integral) or max_rank < 1:
-        raise DataError(f"max_rank must be at least 1 and a whole number, given {max_rank!r}")
+    expect_rank(max_rank)
     ids = _comparable(query_ids, gallery_ids, "ids")
     cameras = _comparable(query_cameras, gallery_cameras, "cameras")
     return Meeting(ids[0], ids[1], cameras[0], cameras[1], drop)
@@ -61,3 +60,9 @@ def as_matrix(distances: Matrix) -> Array:
     if not real:
         raise DataError(f"the distances are {matrix.dtype}, expected real numbers; give a matrix of floats (N,M)")
     return matrix
+
+
+def expect_rank(max_rank: int) -> None:
+    """Raise :class:`DataError` for a ``max_rank`` that is no whole number >= 1."""
+    if not isinstance(max_rank, Integral) or max_rank < 1:
+        raise DataError(f"max_rank must be at least 1 and a whole number, given {max_rank!r}")

@@ -10,7 +10,7 @@ from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
 from dinogrl.embedding.archive import save_embeddings
 from dinogrl.embedding.exported import ExportedModel
-from dinogrl.embedding.opening import open_model
+from dinogrl.embedding.opening import model_file, open_model
 from dinogrl.embedding.silhouettes import write_silhouettes
 from dinogrl.embedding.test_time import Looks, extract_looks, halves
 from dinogrl.errors import DataError
@@ -58,6 +58,7 @@ def evaluate_checkpoint(
     ``out`` is a file.
     """
     make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
+    checkpoint = model_file(checkpoint)
     trained = open_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent

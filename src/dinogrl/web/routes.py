@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, HTTPException, Query, Request, Response, UploadFile
 
 from dinogrl.gallery import Entry, Filters
+from dinogrl.modality_names import ModalityName, ToldModality
 from dinogrl.records import Modality
 from dinogrl.web import words
 from dinogrl.web.case import Case
@@ -103,7 +104,7 @@ def search_routes(service: Service) -> APIRouter:
         request: Request,
         camera: Annotated[str, Query(max_length=512)] = "",
         collection: Annotated[str, Query(max_length=512)] = "",
-        modality: words.Seen | None = None,
+        modality: ModalityName | None = None,
         after: datetime | None = None,
         before: datetime | None = None,
         offset: Annotated[int, Query(ge=0, le=_DEEPEST)] = 0,
@@ -168,7 +169,7 @@ def query_routes(service: Service) -> APIRouter:
     def upload(
         request: Request,
         files: Annotated[list[UploadFile], File(description="Pictures of one person, or one video.")],
-        modality: Annotated[words.Told, Form(description="How the person was seen.")] = words.Told.auto,
+        modality: Annotated[ToldModality, Form(description="How the person was seen.")] = ToldModality.auto,
         label: Annotated[str, Form(max_length=200, description="What to call the query.")] = "",
     ) -> words.JobState:
         """Send pictures of one person, or a short video; what becomes of them is asked for at /api/jobs/{id}."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dinogrl.gallery import Filters
+from dinogrl.modality_names import ModalityName
 from dinogrl.records import Modality
 from dinogrl.web.journal import Job, Summary
 from dinogrl.web.searching import Answer, Question
@@ -18,21 +19,6 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 Marks = Annotated[list[Name], Field(max_length=200)]
 Note = Annotated[str, Field(max_length=2000)]
 MOST_ANSWERS = 200
-
-
-class Seen(StrEnum):
-    """A modality."""
-
-    visible = "visible"
-    infrared = "infrared"
-
-
-class Told(StrEnum):
-    """How an upload was seen; auto tells grey from colour."""
-
-    auto = "auto"
-    visible = "visible"
-    infrared = "infrared"
 
 
 class Form(StrEnum):
@@ -64,7 +50,7 @@ class Conditions(Strict):
     """Which tracklets are searched; an empty list lets all pass. Times without a zone count as UTC."""
 
     cameras: Annotated[list[Name], Field(max_length=200)] = []
-    modalities: Annotated[list[Seen], Field(max_length=2)] = []
+    modalities: Annotated[list[ModalityName], Field(max_length=2)] = []
     collections: Annotated[list[Name], Field(max_length=200)] = []
     after: datetime | None = None
     before: datetime | None = None
@@ -105,7 +91,7 @@ class Tracklet(BaseModel):
 
     id: str
     camera: str
-    modality: Seen
+    modality: ModalityName
     collection: str
     start: datetime | None
     end: datetime | None
@@ -126,7 +112,7 @@ class Asked(BaseModel):
     """What was looked for."""
 
     label: str
-    modality: Seen
+    modality: ModalityName
 
 
 class Found(BaseModel):
@@ -142,7 +128,7 @@ class FoundQuery(BaseModel):
 
     id: str
     label: str
-    modality: Seen
+    modality: ModalityName
     frames: int
     has_strip: bool
 
@@ -200,9 +186,9 @@ class Health(BaseModel):
     status: str
 
 
-def told(modality: Modality) -> Seen:
+def told(modality: Modality) -> ModalityName:
     """A modality by its name."""
-    return Seen(modality.name.lower())
+    return ModalityName(modality.name.lower())
 
 
 def job_state(job: Job, queries: list[Summary]) -> JobState:
