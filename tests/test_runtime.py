@@ -103,3 +103,24 @@ del blocks
 assert resident() - before < 40 * 2**20, resident() - before
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such call")
+def test_what_was_kept_for_later_goes_back_when_asked() -> None:
+    script = """
+import torch
+from dinogrl import runtime
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+runtime.give_memory_back(2**24)
+before = resident()
+blocks = [torch.ones(2**20 // 4) for _ in range(200)]
+kept = torch.ones(2**18)  # behind them, so that the heap cannot shrink at its end
+del blocks
+assert resident() - before > 150 * 2**20, resident() - before
+runtime.return_freed_memory()
+assert resident() - before < 40 * 2**20, resident() - before
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -109,6 +109,12 @@ def give_memory_back(least: int = 16 * 2**20) -> None:
         ctypes.CDLL(None).mallopt(mmap_threshold, least)
 
 
+def return_freed_memory() -> None:
+    """Give the C library's freed blocks, of any size, back to the system, where it can do so. What is asked for next costs more."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def device_name(where: torch.device) -> str:
     """What the device calls itself; of a CPU also the instructions that torch uses on it."""
     if where.type == "cuda":

@@ -132,7 +132,7 @@ class Layers(nn.Module):
             assert isinstance(blocks, nn.Sequential) and isinstance(attention, nn.ModuleList)
             first = len(blocks) - len(attention)
             for j, block in enumerate(blocks):
-                x = recomputed(block, block, x) if self.recompute and self.training else block(x)
+                x = recomputed(block, block, x, tidy=j == 0) if self.recompute and self.training else block(x)
                 if j >= first:
                     x = attention[j - first](x)
         return x

@@ -175,7 +175,7 @@ class GaitPrior(nn.Module):
     ) -> Tensor:
         hidden = self.norm.then(self.reduce, tokens, found)
         if self.recompute and self.training:
-            return recomputed(self.inner_norm, partial(self._assigned, size), hidden, chosen)
+            return recomputed(self.inner_norm, partial(self._assigned, size), hidden, chosen, tidy=True)
         return self._assigned(size, hidden, chosen)
 
     def _assigned(self, size: tuple[int, int], hidden: Tensor, chosen: Tensor | None) -> Tensor:
