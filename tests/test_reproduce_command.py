@@ -77,6 +77,13 @@ def test_a_table_is_filled_in_and_what_is_done_is_reused(
     text = (out / "mine.md").read_text()
     assert f"{mean(measured):.1f} ± {stdev(measured):.1f}" in text and "a\\|b & c" in text and "no masks at" in text
     assert "another dataset" in text, "simulated people are not the paper's"
+    both = {
+        (folder in of_baseline, read_metrics(folder / "metrics.json").directions[name].mAP, folder.name[-1])
+        for folder in folders
+        for name in ("visible_to_infrared", "infrared_to_visible")
+    }
+    less = [sum(50 * (1 if mine else -1) * mAP for mine, mAP, at in both if at == seed) for seed in "12"]
+    assert f"| baseline | {less[0]:+.1f} | {less[1]:+.1f} | {mean(less):.1f} ± {stdev(less):.1f} |" in text
     assert text.count("dinogrl train demo_dinogrl") == 4 and "dinogrl reproduce" in text
     assert r"whole\_method" in (out / "mine.tex").read_text()
 

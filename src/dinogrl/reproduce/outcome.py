@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -22,13 +22,17 @@ PLACES = [(d, key) for d in ("infrared_to_visible", "visible_to_infrared") for k
 
 @dataclass(frozen=True)
 class Filled:
-    """A line with its results: ``rates[i]`` are the seeds' values of HEADS[i] in per cent. ``remark``: what should be known."""
+    """A line with its results: ``rates[i]`` are the seeds' values of HEADS[i] in per cent. ``remark``: what should be known.
+
+    ``mean_mAP``: by seed, the mean of all directions' mAP in per cent.
+    """
 
     label: str
     paper: Rates | None
     rates: tuple[tuple[float, ...], ...]
     wanted: int
     remark: str
+    mean_mAP: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -42,11 +46,12 @@ def fill(lines: Sequence[Line], failed: Mapping[Run, str] | None = None) -> list
 
 
 def _filled(line: Line, failed: Mapping[Run, str]) -> Filled:
-    found = [metrics for run in line.runs if (metrics := result_of(run)) is not None]
-    rates = tuple(tuple(100 * getattr(m.directions[d], key) for m in found if d in m.directions) for d, key in PLACES)
+    found = {run.recipe.seed: metrics for run in line.runs if (metrics := result_of(run)) is not None}
+    rates = tuple(tuple(100 * getattr(m.directions[d], key) for m in found.values() if d in m.directions) for d, key in PLACES)
+    mean_mAP = {seed: 100 * mean(scores.mAP for scores in m.directions.values()) for seed, m in found.items()}
     broken = [f"seed {run.recipe.seed} failed: {failed[run]}" for run in line.runs if run in failed]
     remark = "; ".join(filter(None, [line.row.note, line.lacking, *broken]))
-    return Filled(line.label, line.row.paper, rates, len(line.runs), remark)
+    return Filled(line.label, line.row.paper, rates, len(line.runs), remark, mean_mAP)
 
 
 def published(dataset: str) -> list[Filled]:
@@ -87,11 +92,11 @@ def caption(table: Table, lines: Sequence[Line], dataset: Dataset) -> list[str]:
 
 
 def write_table(
-    folder: Path, name: str, title: str, said: Sequence[str], filled: Sequence[Filled], commands: Sequence[str]
+    folder: Path, name: str, title: str, said: Sequence[str], filled: Sequence[Filled], commands: Sequence[str], *, compare: bool
 ) -> list[Path]:
-    """Write NAME.md (with the commands), NAME.csv and NAME.tex; gives their paths."""
+    """Write NAME.md, with the commands, NAME.csv and NAME.tex; gives their paths. ``compare``: the rows less the last one too."""
     contents = {
-        ".md": as_markdown(title, said, filled, commands),
+        ".md": as_markdown(title, said, filled, commands, compare),
         ".csv": as_csv(filled),
         ".tex": as_latex(title, said, filled),
     }
@@ -100,11 +105,27 @@ def write_table(
     return [folder / f"{name}{ending}" for ending in contents]
 
 
-def as_markdown(title: str, said: Sequence[str], filled: Sequence[Filled], commands: Sequence[str]) -> str:
+def as_markdown(title: str, said: Sequence[str], filled: Sequence[Filled], commands: Sequence[str], compare: bool = False) -> str:
     heads = ["", *(f"paper {head}" for head in HEADS), *HEADS, "seeds", ""]
     lines = [f"# {title}", "", *said, "", _bar(heads), "|---|" + "---:|" * 9 + "---|"]
     lines += [_bar(_cells(row)) for row in filled]
+    lines += _beside_the_last(filled) if compare else []
     return "\n".join([*lines, "", "## Commands", "", "```console", *commands, "```", ""])
+
+
+def _beside_the_last(filled: Sequence[Filled]) -> list[str]:
+    """Every row less the last one that was measured, seed by seed: what a seed does to both falls out."""
+    measured = [row for row in filled if row.mean_mAP]
+    if len(measured) < 2:
+        return []
+    last, seeds = measured[-1], sorted(measured[-1].mean_mAP)
+    lines = ["", f"## Beside {last.label!r}", "", f"mAP, mean of both directions, in points: the row less {last.label!r}.", ""]
+    lines += [_bar(["", *(f"seed {seed}" for seed in seeds), "mean"]), "|---|" + "---:|" * (len(seeds) + 1)]
+    for row in measured[:-1]:
+        less = {seed: row.mean_mAP[seed] - last.mean_mAP[seed] for seed in seeds if seed in row.mean_mAP}
+        each = [f"{less[seed]:+.1f}" if seed in less else "–" for seed in seeds]
+        lines.append(_bar([row.label, *each, spread(list(less.values()))]))
+    return lines
 
 
 def _cells(row: Filled) -> list[str]:

@@ -52,9 +52,9 @@ class Reproduction:
         """Write every table (and figure) from what has been measured so far; gives the paths."""
         written = []
         for name, table in self.tables.items():
-            lines, filled, folder = self.lines[name], self.filled(name), self.settings.out
-            title = f"{name}: {table.title}"
-            written += write_table(folder, name, title, caption(table, lines, self.dataset), filled, self.commands(name))
+            filled, folder = self.filled(name), self.settings.out
+            said, compare = caption(table, self.lines[name], self.dataset), not table.sweeps
+            written += write_table(folder, name, f"{name}: {table.title}", said, filled, self.commands(name), compare=compare)
             if table.sweeps:
                 written += write_sweeps(folder, name, table.sweeps, filled)
         return written
