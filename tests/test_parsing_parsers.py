@@ -18,7 +18,6 @@ from dinogrl.parsing.onnx_file import OnnxInput, OnnxParser
 from dinogrl.parsing.parser import parsing_of
 from dinogrl.parsing.schp import MEAN, SPREAD, SchpParser, load_schp
 from dinogrl.parsing.schp_network import SchpNetwork
-from dinogrl.parsing.segmentation import class_probabilities, person_classes
 
 RED, GREEN, BLUE = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 
@@ -137,6 +136,8 @@ def test_grapy_averages_over_sizes_and_mirrors_and_knows_left_from_right() -> No
     parser = GrapyParser(network, CIHP, "0", "cpu", height=64)
     (parsing,) = parser([half_and_half(32, 16)])
     assert network.sizes == [(2, 3, int(64 * scale), int(32 * scale)) for scale in SCALES]
+    parser([half_and_half(2, 500)])
+    assert max(size[3] for size in network.sizes) == 128 * max(SCALES), "a strip is not made 64 high and 16000 wide"
     left, right = parsing.classes[:, :7], parsing.classes[:, 9:]
     assert np.all(left == 14) and np.all(right == 15), "the mirrored half says right arm"
 
@@ -177,80 +178,6 @@ def test_what_is_no_grapy_is_named(tmp_path: Path) -> None:
     torch.save({"sem2.weight": torch.zeros(7, 256, 1, 1)}, path)
     with pytest.raises(CheckpointError, match="not those of cihp"):
         load_grapy(path, "cpu", labels="cihp")
-
-
-# --- transformers
-
-
-@pytest.fixture(scope="module")
-def segformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
-
-    torch.manual_seed(1)
-    labels = {0: "Background", 1: "Hat", 2: "Left-leg"}
-    config = SegformerConfig(
-        hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8, id2label=labels,
-        label2id={label: number for number, label in labels.items()},
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("segformer")
-    network = SegformerForSemanticSegmentation(config)
-    network.decode_head.classifier.bias.data = torch.tensor([0.0, 2.0, 1.0])
-    network.save_pretrained(folder)
-    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return folder
-
-
-def test_a_network_of_transformers_parses(segformer: Path) -> None:
-    parser = load_parser("transformers", ParserSettings(str(segformer), "cpu"))
-    parsings = parser([half_and_half(50, 20), half_and_half(24, 60)])
-    assert [parsing.person.shape for parsing in parsings] == [(50, 20), (24, 60)]
-    assert all(0 <= parsing.person.min() <= parsing.person.max() <= 1 for parsing in parsings)
-    other = load_parser("transformers", ParserSettings(str(segformer), "cpu", background=1))
-    difference = np.abs(other([half_and_half(50, 20)])[0].person - parsings[0].person)
-    assert difference.max() > 1e-3 and other.identity != parser.identity
-
-
-def test_a_network_of_transformers_gives_its_own_post_processing(segformer: Path) -> None:
-    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
-
-    picture = half_and_half(50, 20)
-    prepare = AutoImageProcessor.from_pretrained(segformer, backend="pil")
-    network = AutoModelForSemanticSegmentation.from_pretrained(segformer).eval()
-    with torch.inference_mode():
-        output = network(**prepare(images=picture, return_tensors="pt"))
-    (classes,) = prepare.post_process_semantic_segmentation(output, target_sizes=[(50, 20)])
-    (parsing,) = load_parser("transformers", ParserSettings(str(segformer), "cpu"))([picture])
-    assert (parsing.classes == classes.numpy()).mean() > 0.99  # probabilities are resized here, scores there
-
-
-def test_labels_tell_who_is_a_person() -> None:
-    assert person_classes({0: "background", 1: "hat", 2: "face"}, None, "n") == {1, 2}
-    assert person_classes({0: "wall", 12: "person", 3: "tree"}, None, "n") == {12}
-    assert person_classes({0: "wall", 1: "hat"}, 0, "n") == {1}
-    with pytest.raises(CheckpointError, match="which class of 'n' is the background"):
-        person_classes({0: "label_0", 1: "label_1"}, None, "n")
-    with pytest.raises(CheckpointError, match="has no class 7"):
-        person_classes({0: "label_0", 1: "label_1"}, 7, "n")
-
-
-def test_named_masks_vote_for_their_classes() -> None:
-    class Output:
-        logits = None
-        class_queries_logits = torch.tensor([[[9.0, -9.0, -9.0], [-9.0, 9.0, -9.0]]])
-        masks_queries_logits = torch.tensor([[[[20.0, -20.0]], [[-20.0, 20.0]]]])
-
-    assert class_probabilities(Output()).argmax(dim=1).tolist() == [[[0, 1]]]
-
-
-def test_what_is_no_network_of_transformers_is_named(tmp_path: Path, segformer: Path) -> None:
-    with pytest.raises(DinogrlError, match="no human parser 'nowhere'"):
-        load_parser("transformers", ParserSettings("nowhere"))
-    with pytest.raises(DinogrlError, match=r"no model\.safetensors"):
-        load_parser("transformers", ParserSettings(str(tmp_path)))
-    (tmp_path / "model.safetensors").write_bytes((segformer / "model.safetensors").read_bytes())
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(CheckpointError, match="tells no classes of pixels apart"):
-        load_parser("transformers", ParserSettings(str(tmp_path)))
 
 
 # --- ONNX

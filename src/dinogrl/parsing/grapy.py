@@ -15,7 +15,7 @@ from dinogrl.data.frames import Image
 from dinogrl.errors import CheckpointError
 from dinogrl.parsing.grapy_network import SHARED_HEADS, GrapyNetwork
 from dinogrl.parsing.labels import ATR, CIHP, LABELS, PASCAL, LabelSet
-from dinogrl.parsing.parser import Parsing, parsing_of
+from dinogrl.parsing.parser import Parsing, by_size, parsing_of
 from dinogrl.parsing.weights import channels_of, fill, read_weights
 
 SCALES = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75)
@@ -23,6 +23,8 @@ SCALES = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75)
 HEIGHT = 512
 """Pictures are made this many pixels high before. The authors' are of that order, a surveillance camera's crops a quarter of it;
 this step is ours."""
+WIDEST = 2
+"""So many times that height a picture gets wide at most: a strip a few pixels high would fill the memory."""
 # parameters of the file that take no part in parsing
 _UNUSED = ("transform.", "semantic.", "semantic_aux_")
 
@@ -58,18 +60,14 @@ class GrapyParser:
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image]) -> list[Parsing]:
         """See :class:`dinogrl.parsing.parser.HumanParser`. Pictures of one size go through the network together."""
-        done: dict[int, Parsing] = {}
-        for shape in dict.fromkeys(picture.shape for picture in pictures):
-            places = [place for place, picture in enumerate(pictures) if picture.shape == shape]
-            scores = self._scores(np.stack([pictures[place] for place in places]))
-            done.update(zip(places, map(parsing_of, scores.softmax(dim=1)), strict=True))
-        return [done[place] for place in range(len(pictures))]
+        return by_size(pictures, lambda group: list(map(parsing_of, self._scores(np.stack(group)).softmax(dim=1))))
 
     def _scores(self, pictures: Image) -> Tensor:
         """Mean scores (N,classes,H,W) of pictures (N,H,W,3)."""
         own = pictures.shape[1:3]
         inputs = torch.from_numpy(pictures[..., ::-1].copy()).to(self._device).permute(0, 3, 1, 2).float()  # blue first
-        size = own if self._height is None else (self._height, max(round(own[1] * self._height / own[0]), 1))
+        grow = 1.0 if self._height is None else min(self._height / own[0], WIDEST * self._height / own[1])
+        size = (max(round(own[0] * grow), 1), max(round(own[1] * grow), 1))
         total = torch.zeros(len(pictures), self._classes, *size, device=self._device)
         for scale in self._scales:
             scaled = (max(int(size[0] * scale), 1), max(int(size[1] * scale), 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,3 +46,12 @@ def parsing_of(probabilities: Tensor, persons: Collection[int] | None = None) ->
     parts = torch.tensor(sorted(range(1, len(probabilities)) if persons is None else persons), device=classes.device)
     person = probabilities[parts].sum(dim=0).clamp(0, 1)
     return Parsing(classes.cpu().numpy(), torch.isin(classes, parts).cpu().numpy(), person.float().cpu().numpy())
+
+
+def by_size(pictures: Sequence[Image], parse: Callable[[list[Image]], list[Parsing]]) -> list[Parsing]:
+    """``parse`` the pictures of each size together, the results in the order of the pictures."""
+    done: dict[int, Parsing] = {}
+    for shape in dict.fromkeys(picture.shape for picture in pictures):
+        places = [place for place, picture in enumerate(pictures) if picture.shape == shape]
+        done.update(zip(places, parse([pictures[place] for place in places]), strict=True))
+    return [done[place] for place in range(len(pictures))]
