@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dinogrl.cli.screen import Watcher, complain, progress, say
+from dinogrl.cli.screen import complain, progress, say
 from dinogrl.errors import DinogrlError
 
 
@@ -78,12 +79,11 @@ def parse(
     dataset = open_dataset(data, layout, min_frames=1)
     onnx = OnnxInput(parse_size(size), values.value, bgr, 0 if background is None else background)
     settings = ParserSettings(weights, device, labels, _numbers(scales), background, onnx)
-    folder = out if out is not None else data / "masks" / parser.value
+    folder = out if out is not None else dataset.root / "masks" / parser.value
     network = load_parser(parser.value, settings)
     with progress() as tell:
         report = write_masks(
             dataset,
-            data,
             folder,
             network,
             hard=hard,
@@ -91,17 +91,14 @@ def parse(
             on_progress=lambda done, total: tell("parse", done, total, "masks"),
         )
     say(f"[green]{escape(str(folder))}[/green]: {report.written:,} masks written, {report.found:,} were there")
-    for frame, reason in list(report.broken.items())[:20]:
-        complain(f"{frame}: {reason}")
+    for reason in list(report.broken.values())[:20]:
+        complain(reason)
     if report.broken:
         complain(f"{len(report.broken)} frames have no mask; see dinogrl check {data}")
         raise typer.Exit(2)
-    inside = folder.relative_to(data) if folder.is_relative_to(data) else folder.resolve()
-    say(f"next: dinogrl train dinogrl --data {data} --out runs/{parser.value} data.masks={inside} model.gait.silhouette=masks")
-
-
-def _tell_masks(tell: Watcher, done: int, total: int) -> None:
-    tell("parse", done, total, "masks")
+    masks = folder.relative_to(dataset.root) if folder.is_relative_to(dataset.root) else folder.resolve()
+    places = ["--data", str(data), "--out", f"runs/{parser.value}", f"data.masks={masks}"]
+    say(escape(f"next: dinogrl train dinogrl {shlex.join(places)} model.gait.silhouette=masks"))
 
 
 def _numbers(text: str) -> tuple[float, ...]:

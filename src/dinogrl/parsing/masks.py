@@ -32,7 +32,6 @@ class MaskReport:
 
 def write_masks(
     dataset: Dataset,
-    root: Path,
     out: Path,
     parser: HumanParser,
     *,
@@ -40,14 +39,14 @@ def write_masks(
     batch: int = 8,
     on_progress: Watcher | None = None,
 ) -> MaskReport:
-    """Write the mask of every frame of ``dataset`` into ``out``: that of ``root/a/b.jpg`` is ``out/a/b.png``.
+    """Write the mask of every frame of ``dataset`` into ``out``: that of ``a/b.jpg`` below its root is ``out/a/b.png``.
 
     Masks that are there are kept. ``hard``: black and white in place of the probability of a person. Unreadable frames are
     left out and reported. Raises :class:`DataError` where ``out`` holds masks of another parser.
     """
     _claim(out, {"parser": parser.identity, "hard": hard})
     frames = frames_of(dataset)
-    targets = {frame: out / frame.relative_to(root).with_suffix(".png") for frame in frames}
+    targets = {frame: out / frame.relative_to(dataset.root).with_suffix(".png") for frame in frames}
     missing = [frame for frame in frames if not targets[frame].is_file()]
     found, written, broken = len(frames) - len(missing), 0, {}
     for group in _groups(missing, batch):
@@ -76,8 +75,10 @@ def _claim(out: Path, card: dict[str, object]) -> None:
     path = out / CARD
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; give a folder for the masks")
+    # a hidden file may be what a killed run left of its card, or what another one, begun at the same moment, is just writing
+    occupied = out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir())
     if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if occupied:
             raise DataError(f"{out} holds something, but no masks that this command wrote; give an empty or a new folder")
         write_atomically(path, json.dumps(card, indent=1).encode())
         return
