@@ -59,6 +59,8 @@ def test_many_findings_of_one_sort_are_counted_unless_all_are_asked_for(tmp_path
         (["check", "nowhere"], "no such folder"),
         (["simulate", "new", "--layout", "buptcampsu"], "did you mean 'buptcampus'"),
         (["simulate", "new", "--size", "256"], "height x width"),
+        (["simulate", "new", "--size", "0x128"], "height x width"),
+        (["simulate", "new", "--size", "²x128"], "height x width"),
         (["simulate", "new", "--identities", "4", "--test-identities", "4"], "at least one for training"),
         (["simulate", "new", "--motion", "nowhere"], "nowhere"),
     ],

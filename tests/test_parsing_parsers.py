@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -242,6 +243,52 @@ def test_what_is_no_parser_in_onnx_is_named(tmp_path: Path) -> None:
         OnnxParser(pooled, OnnxInput(size=(8, 8)))([half_and_half(8, 8)])
     with pytest.raises(DinogrlError, match="did you mean 'imagenet'"):
         OnnxParser(pooled, OnnxInput(values="imagnet"))
+
+
+def made_by_hand(path: Path, kind: int, shape: list[int | str], last: str = "Identity", **settings: object) -> Path:
+    """A file that makes float32 of its input and then does the one step ``last``; its second output is the opposite."""
+    steps = [("Cast", "x", "floats", {"to": onnx.TensorProto.FLOAT}), (last, "floats", "y", settings), ("Neg", "y", "other", {})]
+    nodes = [onnx.helper.make_node(step, [before], [after], **given) for step, before, after, given in steps]
+    inputs = [onnx.helper.make_tensor_value_info("x", kind, shape)]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("y", "other")]
+    graph = onnx.helper.make_graph(nodes, "parser", inputs, outputs)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE])
+def test_onnx_files_take_pixels_of_their_kind_and_their_first_output_counts(kind: int, tmp_path: Path) -> None:
+    parser = OnnxParser(made_by_hand(tmp_path / "p.onnx", kind, ["n", 3, 16, 16]), OnnxInput(values="bytes", background=2))
+    pictures = [half_and_half(32, 16), half_and_half(1, 2), half_and_half(3, 50)]  # red or blue where its channel is the highest
+    for parsing, picture in zip(parser(pictures), pictures, strict=True):
+        assert (parsing.inside == (picture[..., 0] == 255)).mean() > 0.9
+
+
+def test_class_numbers_in_floats_are_class_numbers(tmp_path: Path) -> None:
+    path = made_by_hand(tmp_path / "p.onnx", onnx.TensorProto.FLOAT, ["n", 3, 16, 16], "ReduceMin", axes=[1], keepdims=0)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[:8] = 7
+    (parsing,) = OnnxParser(path, OnnxInput(values="bytes"))([picture])
+    assert set(parsing.person[:6].ravel()) == {1} and set(parsing.person[10:].ravel()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "said"),
+    [
+        (onnx.TensorProto.FLOAT, [4, 3, 8, 8], "takes 4 pictures"),
+        (onnx.TensorProto.INT64, ["n", 3, 8, 8], r"of tensor\(int64\), expected"),
+    ],
+)
+def test_onnx_files_that_take_something_else_are_refused(kind: int, shape: list[int | str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        OnnxParser(made_by_hand(tmp_path / "p.onnx", kind, shape))
+
+
+def test_an_onnx_file_that_fails_says_so_in_a_line(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 9), nn.Softmax(1))
+    parser = OnnxParser(onnx_file(tmp_path / "p.onnx", network, (1, 3, 32, 32)), OnnxInput(size=(4, 4)))
+    with pytest.raises(CheckpointError, match=r"fails on pictures of \(4, 4\) pixels: "):
+        parser([half_and_half(8, 8)])
 
 
 # --- all

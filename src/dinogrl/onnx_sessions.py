@@ -30,19 +30,24 @@ def onnx_session(path: Path, device: str = "cpu") -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    broken = onnxruntime.capi.onnxruntime_pybind11_state
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
         session.get_modelmeta().custom_metadata_map  # noqa: B018 - read once: a broken one fails here
-    except (
-        broken.Fail,
-        broken.InvalidProtobuf,
-        broken.InvalidGraph,
-        broken.InvalidArgument,
-        broken.NoModel,
-        broken.NotImplemented,
-        broken.RuntimeException,
-        UnicodeDecodeError,
-    ) as error:
+    except (*failures(), UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
     return session
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises, for files that it cannot read or that fail when run; its errors have no parent in common."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    return (
+        raised.Fail,
+        raised.InvalidProtobuf,
+        raised.InvalidGraph,
+        raised.InvalidArgument,
+        raised.NoModel,
+        raised.NotImplemented,
+        raised.RuntimeException,
+    )

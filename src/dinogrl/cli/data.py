@@ -160,6 +160,6 @@ def _unusable(report: CheckReport) -> str:
 def parse_size(text: str) -> tuple[int, int]:
     """``256x128`` -> height and width. Raises :class:`DinogrlError` for any other form."""
     height, cross, width = text.partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise DinogrlError(f"--size {text!r} cannot be read; give height x width, as in 256x128")
     return int(height), int(width)

@@ -17,7 +17,7 @@ from torch import Tensor
 from dinogrl.catalog import Catalog
 from dinogrl.data.frames import Image, resize
 from dinogrl.errors import CheckpointError
-from dinogrl.onnx_sessions import onnx_session
+from dinogrl.onnx_sessions import failures, onnx_session
 from dinogrl.parsing.parser import Parsing, parsing_of
 
 
@@ -39,6 +39,10 @@ VALUES: Catalog[Values] = Catalog(
         "bytes": Values(),
     },
 )
+
+
+PIXELS = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
+"""Kinds of pixels that a file may want, in its words; bytes are given as they are."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class OnnxParser:
         if len(channels) != 1:
             takes = [(one.name, one.shape) for one in given]
             raise CheckpointError(f"{path} takes {takes}, expected one picture (N,3,H,W) or (N,H,W,3)")
+        if given[0].type not in PIXELS or (isinstance(shape[0], int) and shape[0] != 1):
+            wanted = f"any number of pictures or one, of {', '.join(PIXELS)}"
+            raise CheckpointError(f"{path} takes {shape[0]} pictures of {given[0].type}, expected {wanted}")
         self._input, self._channels_last = given[0], channels == [3]
         sides = shape[1:3] if self._channels_last else shape[2:]
         height, width = (side if isinstance(side, int) else own for side, own in zip(sides, self._settings.size, strict=True))
@@ -82,10 +89,15 @@ class OnnxParser:
         self.identity = f"onnx {digest} {self._size} {self._settings}"
 
     def __call__(self, pictures: Sequence[Image]) -> list[Parsing]:
-        """See :class:`dinogrl.parsing.parser.HumanParser`. Raises :class:`CheckpointError` for an output of another form."""
+        """See :class:`dinogrl.parsing.parser.HumanParser`. Raises :class:`CheckpointError` for an output of another form, and where
+        the file fails on a picture."""
         inputs = np.stack([self._prepared(picture) for picture in pictures])
         groups = np.split(inputs, len(inputs)) if self._one_by_one else [inputs]
-        outputs = np.concatenate([self._session.run(None, {self._input.name: group})[0] for group in groups])
+        try:
+            outputs = np.concatenate([self._session.run(None, {self._input.name: group})[0] for group in groups])
+        except failures() as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{self._path} fails on pictures of {self._size} pixels: {reason}") from error
         maps = self._probabilities(outputs)
         persons = frozenset(range(maps.shape[1])) - {self._settings.background}
         return [
@@ -95,11 +107,10 @@ class OnnxParser:
 
     def _prepared(self, picture: Image) -> NDArray[Any]:
         resized = resize(picture, self._size)
-        if "uint8" in self._input.type:
-            values: NDArray[Any] = resized
-        else:
-            scaled = resized * self._values.scale - np.array(self._values.mean)
-            values = (scaled / np.array(self._values.spread)).astype(np.float16 if "float16" in self._input.type else np.float32)
+        kind = PIXELS[self._input.type]
+        values: NDArray[Any] = resized
+        if kind is not np.uint8:
+            values = ((resized * self._values.scale - np.array(self._values.mean)) / np.array(self._values.spread)).astype(kind)
         values = values[..., ::-1] if self._settings.blue_first else values
         return np.ascontiguousarray(values if self._channels_last else values.transpose(2, 0, 1))
 
@@ -109,7 +120,8 @@ class OnnxParser:
             output = output.transpose(0, 3, 1, 2)
         if output.ndim == 4 and output.shape[1] == 1:
             output = output[:, 0]
-        if output.ndim == 3 and output.dtype.kind in "iub":
+        whole = output.dtype.kind in "iub" or (output.min() >= 0 and output.max() > 1 and np.array_equal(output, np.rint(output)))
+        if output.ndim == 3 and whole:
             classes = torch.from_numpy(output.astype(np.int64))
             return F.one_hot(classes, max(int(classes.max()), self._settings.background) + 1).permute(0, 3, 1, 2).float()
         scores = torch.from_numpy(output.astype(np.float32))
