@@ -19,12 +19,14 @@ import torch
 
 import tiny_datasets
 from dinogrl.cli import main as cli
+from dinogrl.cli.parse import ParserName, ValueRange
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.frames import Image
 from dinogrl.data.masks import mask_path
 from dinogrl.errors import DataError
-from dinogrl.parsing import Parsing, write_masks
+from dinogrl.parsing import PARSERS, Parsing, write_masks
 from dinogrl.parsing.masks import frames_of
+from dinogrl.parsing.onnx_file import VALUES
 from dinogrl.parsing.schp_network import SchpNetwork
 from dinogrl.simulation.simulate import Settings, simulate
 from tiny_recipe import TINY
@@ -204,7 +206,11 @@ def test_masks_of_two_parsers_do_not_mix(world: Path, tmp_path: Path) -> None:
         (("--parser", "onnx", "--weights", "nowhere.onnx"), "no ONNX file"),
         (("--parser", "grapy-ml", "--weights", "x", "--scales", "1,two"), "no list of numbers"),
         (("--parser", "grapy-ml", "--weights", "x", "--scales", "0"), "must lie in"),
+        (("--parser", "onnx", "--weights", "x", "--size", "0x64"), "height x width"),
         (("--parser", "schp"), "--weights"),
+        (("--parser", "schp", "--weights", "x", "--labels", "atr"), "--labels is an option of grapy-ml"),
+        (("--parser", "grapy-ml", "--weights", "x", "--background", "0"), "an option of transformers and onnx"),
+        (("--parser", "transformers", "--weights", "x", "--bgr"), "--bgr is an option of onnx"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -213,3 +219,8 @@ def test_mistakes_are_one_line(
     assert cli.main(["parse", str(world), *words, "--out", str(tmp_path / "masks")]) == 2
     message = capsys.readouterr().err
     assert said in message and message.count("\n") == 1 and not (tmp_path / "masks").exists()
+
+
+def test_the_command_offers_every_parser_and_range_there_is() -> None:
+    assert {parser.value for parser in ParserName} == set(PARSERS)
+    assert {values.value for values in ValueRange} == set(VALUES)

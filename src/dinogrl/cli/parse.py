@@ -32,12 +32,25 @@ class ValueRange(StrEnum):
     bytes = "bytes"
 
 
+_GRAPY, _ONNX = (ParserName.grapy_ml,), (ParserName.onnx,)
+OWN_OPTIONS = {
+    "labels": _GRAPY,
+    "scales": _GRAPY,
+    "background": (ParserName.transformers, ParserName.onnx),
+    "size": _ONNX,
+    "values": _ONNX,
+    "bgr": _ONNX,
+}
+"""Options that some parsers alone understand."""
+
+
 def add_to(app: typer.Typer) -> None:
     """Hang these commands into the program."""
     app.command()(parse)
 
 
 def parse(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Root of a dataset.")],
     parser: Annotated[ParserName, typer.Option(help="Which human parser.")],
     weights: Annotated[
@@ -76,6 +89,7 @@ def parse(
     from dinogrl.parsing import ParserSettings, load_parser, write_masks
     from dinogrl.parsing.onnx_file import OnnxInput
 
+    _refuse_options_of_others(context, parser)
     dataset = open_dataset(data, layout, min_frames=1)
     onnx = OnnxInput(parse_size(size), values.value, bgr, 0 if background is None else background)
     settings = ParserSettings(weights, device, labels, _numbers(scales), background, onnx)
@@ -99,6 +113,13 @@ def parse(
     masks = folder.relative_to(dataset.root) if folder.is_relative_to(dataset.root) else folder.resolve()
     places = ["--data", str(data), "--out", f"runs/{parser.value}", f"data.masks={masks}"]
     say(escape(f"next: dinogrl train dinogrl {shlex.join(places)} model.gait.silhouette=masks"))
+
+
+def _refuse_options_of_others(context: typer.Context, parser: ParserName) -> None:
+    for option, parsers in OWN_OPTIONS.items():
+        source = context.get_parameter_source(option)
+        if parser not in parsers and source is not None and source.name != "DEFAULT":
+            raise DinogrlError(f"--{option} is an option of {' and '.join(parsers)}; {parser} knows nothing of it, leave it out")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
