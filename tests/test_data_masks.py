@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import tiny_datasets
 from dinogrl.cli import main as cli
 from dinogrl.data.datasets import open_dataset
+from dinogrl.data.frames import encode_png, read_clip
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
 from dinogrl.data.masks import mask_path, read_masks
 from dinogrl.data.transforms import Change, apply, move_masks
@@ -107,6 +109,26 @@ def test_the_gait_stream_sees_masks_and_nothing_else(tmp_path: Path) -> None:
         assert merged(trained) is trained
         with pytest.raises(DataError, match="reads a human parser's masks"):
             model(frames, modality)
+
+
+def test_a_frame_that_no_parser_could_read_takes_mask_and_pixels_of_the_same_neighbour(tmp_path: Path) -> None:
+    tracklet = open_dataset(tiny_datasets.hitsz_vcm(tmp_path, train=1, test=1)).train[0]
+    for index in (3, 4):
+        tracklet.path(index).write_bytes(b"\xff\xd8\xff broken")
+    for index in (0, 1, 2, 5, 6):
+        path = tmp_path / "masks" / tracklet.path(index).relative_to(tmp_path).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(np.full((32, 16), 10 * index, np.uint8)))
+    clip = np.array([2, 3, 4])
+    with pytest.raises(DataError, match="has no mask"):
+        read_masks(tracklet, clip, (32, 16), "masks")
+    assert read_masks(tracklet, clip, (32, 16), "masks", "neighbour")[:, 0, 0].tolist() == [20, 20, 50]
+    pixels, replaced = read_clip(tracklet, clip, (32, 16), "neighbour")
+    assert replaced == 2 and [tiny_datasets.level_to_number(level) for level in pixels[:, 0, 0, 0]] == [2, 2, 5]
+    with pytest.raises(DataError, match="has no mask"):
+        read_masks(tracklet, np.array([7]), (32, 16), "masks", "neighbour")  # it can be read: its mask was forgotten
+    with pytest.raises(DataError, match=r"no frame of tracklet .* has a mask"):
+        read_masks(tracklet, clip[1:], (32, 16), "elsewhere", "neighbour")
 
 
 def test_what_is_missing_is_named(world: Path, tmp_path: Path) -> None:

@@ -148,8 +148,13 @@ def read_clip(
     return clip, replaced
 
 
+def by_distance(tracklet: Tracklet, index: int) -> list[int]:
+    """The other frames of a tracklet, the nearest first; of two equally near ones the earlier."""
+    return sorted((i for i in range(len(tracklet.frames)) if i != index), key=lambda i: (abs(i - index), i))
+
+
 def _nearest_readable(tracklet: Tracklet, index: int, size: tuple[int, int]) -> Image:
-    for other in sorted((i for i in range(len(tracklet.frames)) if i != index), key=lambda i: (abs(i - index), i)):
+    for other in by_distance(tracklet, index):
         try:
             return read_frame(tracklet.path(other), size)
         except DataError:

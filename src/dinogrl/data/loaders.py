@@ -211,10 +211,11 @@ class _Filler:
         self._array = self.frames.numpy()
 
     def fill(self, place: int, indices: np.ndarray, changes: list[Change]) -> None:
-        clip, replaced = read_clip(self.tracklets[place], indices, (self.data.height, self.data.width), self.data.broken_frames)
+        size = (self.data.height, self.data.width)
+        clip, replaced = read_clip(self.tracklets[place], indices, size, self.data.broken_frames)
         apply(clip, changes, out=self._array[place])
         if self.masks is not None and self.data.masks is not None:
-            masks = read_masks(self.tracklets[place], indices, (self.data.height, self.data.width), self.data.masks)
+            masks = read_masks(self.tracklets[place], indices, size, self.data.masks, self.data.broken_frames)
             move_masks(masks, changes, out=self.masks[place].numpy())
         self.replaced += replaced
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dinogrl.data.frames import read_frame
+from dinogrl.data.frames import BrokenFrames, by_distance, fault, read_frame
 from dinogrl.errors import DataError
 from dinogrl.records import Tracklet
 
@@ -30,9 +30,29 @@ def mask_path(tracklet: Tracklet, index: int, folder: str) -> Path:
     raise DataError(f"frame {frame} has no mask in the folder {folder}; data.masks needs one for every frame, under its name")
 
 
-def read_masks(tracklet: Tracklet, indices: NDArray[np.int64], size: tuple[int, int], folder: str) -> NDArray[np.uint8]:
-    """Masks of a clip, (T,H,W). Raises :class:`DataError` for one that is missing or broken."""
+def read_masks(
+    tracklet: Tracklet, indices: NDArray[np.int64], size: tuple[int, int], folder: str, broken: BrokenFrames = "stop"
+) -> NDArray[np.uint8]:
+    """Masks of a clip, (T,H,W). Raises :class:`DataError` for one that is missing or broken.
+
+    ``broken``: of a frame that cannot be read, and so has no mask, as in :func:`dinogrl.data.frames.read_clip`.
+    """
     masks = np.empty((len(indices), *size), np.uint8)
     for place, index in enumerate(indices.tolist()):
-        masks[place] = read_frame(mask_path(tracklet, index, folder), size)[..., 0]
+        try:
+            path = mask_path(tracklet, index, folder)
+        except DataError:
+            if broken == "stop" or fault(tracklet.path(index), full=True) is None:
+                raise
+            path = _nearest(tracklet, index, folder)
+        masks[place] = read_frame(path, size)[..., 0]
     return masks
+
+
+def _nearest(tracklet: Tracklet, index: int, folder: str) -> Path:
+    for other in by_distance(tracklet, index):
+        try:
+            return mask_path(tracklet, other, folder)
+        except DataError:
+            continue
+    raise DataError(f"no frame of tracklet {tracklet.id!r} has a mask in the folder {folder}")
