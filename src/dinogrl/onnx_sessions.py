@@ -33,7 +33,7 @@ def onnx_session(path: Path, device: str = "cpu") -> Any:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
         session.get_modelmeta().custom_metadata_map  # noqa: B018 - read once: a broken one fails here
-    except (*failures(), UnicodeDecodeError) as error:
+    except failures() as error:
         raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
     return session
 
@@ -50,4 +50,5 @@ def failures() -> tuple[type[Exception], ...]:
         raised.NoModel,
         raised.NotImplemented,
         raised.RuntimeException,
+        UnicodeDecodeError,  # of broken metadata
     )
