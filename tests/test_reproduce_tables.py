@@ -150,6 +150,7 @@ def test_assumed_seconds_grow_with_the_work() -> None:
         ("title: x\n", "needs rows or sweeps"),
         ("title: x\nrows: [{labl: a}]\n", "did you mean 'label'"),
         ("title: x\nrows: [{overrides: [a=1]}]\n", "a row needs a label"),
+        ("title: x\nrows: [{label: a, without_masks: [a=1]}]\n", "give masks too"),
         ("title: x\nrows: [{label: a}, {label: a}]\n", "different labels"),
         ("title: x\nrows: [{label: a, paper: [1, 2]}]\n", "paper"),
         ("- 1\n", "expected a mapping"),
@@ -191,6 +192,9 @@ def test_the_enhancement_alone_reads_the_parser_of_table_7_where_there_is_one(tm
     assert gait is not None and gait.silhouette == "plain"
     (tmp_path / "masks" / "grapy-ml").mkdir(parents=True)
     assert run("table3", "+ PBMGE") == run("table7", "Grapy-ML")
+    before = run("table3", "+ PBMGE")
+    (tmp_path / "masks" / "grapy-ml" / "parser.json").write_text('{"parser": "grapy-ml cihp 0123"}')
+    assert run("table3", "+ PBMGE").folder != before.folder, "masks of other weights are another run"
 
 
 def test_the_published_protocol_holds_on_the_published_dataset_only() -> None:

@@ -15,6 +15,8 @@ from dinogrl.data.frames import BrokenFrames, by_distance, fault, read_frame
 from dinogrl.errors import DataError
 from dinogrl.records import Tracklet
 
+CARD = "parser.json"
+"""File in a folder of masks that says what made them, where ``dinogrl parse`` did."""
 LEVELS = 3
 """A tracklet's paths may begin below the dataset's root (``Train``, ``DATA``): so many folders upwards are tried."""
 

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from dinogrl.checkpoints import write_atomically
 from dinogrl.data.frames import encode_png, read_frame
+from dinogrl.data.masks import CARD
 from dinogrl.errors import DataError
 from dinogrl.parsing.parser import HumanParser
 from dinogrl.records import Dataset
-
-CARD = "parser.json"
-"""File beside the masks that says what made them."""
 
 Watcher = Callable[[int, int], None]
 """Told how many masks there are, and of how many."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dinogrl.data.masks import CARD
 from dinogrl.errors import RecipeError
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.records import Dataset, Tracklet
@@ -74,18 +75,26 @@ def plan_table(name: str, table: Table, settings: Settings, fingerprint: str, da
             continue
         kept = granularities[: row.granularities] if row.granularities is not None else ()
         label = row.label or ", ".join(map(str, kept))
+        learned_from = fingerprint
         own = [*row.overrides, *([f"model.enhancement.granularities={list(kept)}"] if kept else [])]
         if row.masks is not None and (dataset.root / row.masks).is_dir():
             own += ["model.gait.silhouette=masks", f"data.masks={json.dumps(row.masks)}"]
+            learned_from += _maker(dataset.root / row.masks)
         elif row.masks is not None and row.without_masks is None:
             lines.append(Line(row, label, (), f"no masks at {dataset.root / row.masks}"))
             continue
         else:
             own += row.without_masks or ()
-        lines.append(Line(row, label, _runs(f"{name} {label}", base, [*common, *own], settings, fingerprint)))
+        lines.append(Line(row, label, _runs(f"{name} {label}", base, [*common, *own], settings, learned_from)))
     if not lines:
         raise RecipeError(f"{name}: recipe {base} has no enhancement, so none of its granularities can be left out")
     return lines
+
+
+def _maker(masks: Path) -> str:
+    """Which parser and weights made a folder of masks, where that is written there."""
+    card = masks / CARD
+    return card.read_text(errors="replace") if card.is_file() else ""
 
 
 def base_overrides(settings: Settings) -> list[str]:

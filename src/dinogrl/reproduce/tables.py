@@ -39,9 +39,11 @@ class Row(Section):
     """What the row changes where that folder is not there; not run then where not given."""
 
     @model_validator(mode="after")
-    def _named(self) -> Row:
+    def _complete(self) -> Row:
         if not self.label and self.granularities is None:
             raise ValueError("a row needs a label")
+        if self.without_masks is not None and self.masks is None:
+            raise ValueError("without_masks says what to do where masks are not there; give masks too")
         return self
 
 
