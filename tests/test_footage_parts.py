@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
 
 from dinogrl.data.frames import read_frame
 from dinogrl.data.sightings import SeenFrame, Sighting, read_sighting, write_sighting
@@ -87,8 +89,6 @@ def test_hog_gives_nothing_for_nothing_and_takes_tiny_pictures() -> None:
 @pytest.fixture(scope="module")
 def tiny_detr(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A YOLOS of one layer, as transformers writes it, that knows persons and cars and sees persons everywhere."""
-    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
-
     folder = tmp_path_factory.mktemp("detector")
     labels = {0: "person", 1: "car"}
     torch.manual_seed(1)
@@ -119,6 +119,14 @@ def test_a_detector_of_transformers_gives_boxes_in_pixels(tiny_detr: Path) -> No
     middles = found.boxes[:, :2] + found.boxes[:, 2:] / 2
     assert np.all((middles > 0) & (middles < [80, 48]))
     assert np.array_equal(found.boxes, detector(image).boxes)
+
+
+def test_a_detector_in_half_precision_is_read_in_full(tiny_detr: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_detr, tmp_path / "half")
+    YolosForObjectDetection.from_pretrained(tiny_detr).half().save_pretrained(folder)
+    image = np.random.default_rng(1).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    half, full = (load_detector(str(place), "cpu")(image) for place in (folder, tiny_detr))
+    assert np.allclose(half.boxes, full.boxes, atol=0.5)
 
 
 def test_a_detector_in_pickles_without_persons_or_broken_is_refused(tiny_detr: Path, tmp_path: Path) -> None:

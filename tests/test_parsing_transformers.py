@@ -181,3 +181,6 @@ def test_what_is_no_network_of_transformers_is_named(tmp_path: Path, segformer: 
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="tells no classes of pixels apart"):
         parser_in(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "segformer", "depths": "three"}')
+    with pytest.raises(CheckpointError, match="can be loaded: Validation error for field 'depths'"):
+        parser_in(tmp_path)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, StrictDataclassError
 
 from dinogrl.checkpoints import load_foreign
 from dinogrl.errors import DinogrlError
+
+UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, StrictDataclassError)
+"""What transformers raises for a folder that it cannot make a model of."""
 
 
 def model_folder(name: str, kind: str, instead: str) -> Path:

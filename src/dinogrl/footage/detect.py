@@ -13,7 +13,7 @@ from dinogrl import runtime
 from dinogrl.data.frames import Image
 from dinogrl.errors import DinogrlError
 from dinogrl.footage.boxes import Boxes, alone, merged
-from dinogrl.hub_folders import model_folder
+from dinogrl.hub_folders import UNLOADABLE, model_folder
 
 PERSONS = ("person", "pedestrian", "people", "human")
 """What a detector's labels may call a person."""
@@ -92,8 +92,10 @@ class TransformersDetector:
         source = model_folder(name, kind="detector", instead="hog, ")
         try:
             self._prepare = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil")
-            self._network = AutoModelForObjectDetection.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            self._network = AutoModelForObjectDetection.from_pretrained(
+                source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except UNLOADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise DinogrlError(f"detector {name!r} is no object detector that can be loaded: {reason}") from error
         labels = {int(number): str(label).lower() for number, label in self._network.config.id2label.items()}

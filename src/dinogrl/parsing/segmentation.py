@@ -14,7 +14,7 @@ from dinogrl import runtime
 from dinogrl.checkpoints import fingerprint
 from dinogrl.data.frames import Image
 from dinogrl.errors import CheckpointError
-from dinogrl.hub_folders import model_folder
+from dinogrl.hub_folders import UNLOADABLE, model_folder
 from dinogrl.parsing.parser import Parsing, by_size, parsing_of
 
 BACKGROUNDS = ("background", "bg", "_background_")
@@ -35,7 +35,7 @@ class SegmentationParser:
         folder = model_folder(name, kind="human parser", instead="")
         try:
             self._prepare, self._network = _load(folder)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except UNLOADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{name!r} is no segmentation network of transformers that can be loaded: {reason}") from error
         labels = {int(number): str(label).lower() for number, label in self._network.config.id2label.items()}
