@@ -93,7 +93,7 @@ def test_schp_scales_by_the_absolute_weight_of_its_norms(tmp_path: Path) -> None
     assert np.array_equal(plain([picture])[0].person, negative([picture])[0].person)
 
 
-@pytest.mark.parametrize("kind", ["missing", "garbage", "other", "lacking", "classes"])
+@pytest.mark.parametrize("kind", ["missing", "garbage", "other", "lacking", "shallow", "classes"])
 def test_a_file_that_is_no_schp_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     if kind == "garbage":
@@ -103,6 +103,8 @@ def test_a_file_that_is_no_schp_is_named(kind: str, tmp_path: Path) -> None:
     if kind == "lacking":
         state = SchpNetwork(7, width=8, depths=(1, 1, 1, 1)).state_dict()
         torch.save({name: t for name, t in state.items() if not name.startswith("edge.conv2")}, path)
+    if kind == "shallow":
+        torch.save(SchpNetwork(7, width=8, depths=(1, 1, 0, 1)).state_dict(), path)
     if kind == "classes":
         schp_file(path, classes=9)
     expected = {
@@ -110,6 +112,7 @@ def test_a_file_that_is_no_schp_is_named(kind: str, tmp_path: Path) -> None:
         "garbage": "cannot read",
         "other": "is no file of SCHP",
         "lacking": "conv2",
+        "shallow": r"lacks layer3\.0",
         "classes": "9 classes",
     }
     with pytest.raises(CheckpointError, match=expected[kind]):

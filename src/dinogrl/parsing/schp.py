@@ -66,6 +66,8 @@ def load_schp(weights: Path, device: str = "auto") -> SchpParser:
     if classes not in known:
         raise CheckpointError(f"{weights} tells {classes} classes apart; SCHP's files have {', '.join(map(str, known))}")
     labels = known[classes]
+    for i in (1, 2, 3, 4):
+        channels_of(tensors, f"layer{i}.0.conv1.weight", weights, "SCHP")
     depths = [sum(name.startswith(f"layer{i}.") and name.endswith(".conv1.weight") for name in tensors) for i in (1, 2, 3, 4)]
     network = SchpNetwork(classes, channels_of(tensors, "bn1.weight", weights, "SCHP"), depths)
     return SchpParser(network, labels, SIDES[labels], fill(network, tensors, weights), device)
