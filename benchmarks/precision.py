@@ -5,6 +5,10 @@
 The demo's small network is trained on a simulated world, for every seed in both precisions. The curves are means over windows of
 steps; the bar for "equal" is how far two seeds of float32 lie apart. Then the models trained in float32 embed the test tracklets
 of a larger world in both precisions. The last line is the result, as JSON.
+
+    python benchmarks/precision.py --models runs/demo/dinogrl/model.safetensors --folder /tmp/precision
+
+embeds that world by models that are there, and trains nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,19 +65,33 @@ def scores(model: Path, world: Path, bfloat16: bool) -> dict[str, float]:
     return {f"{name} {key}": 100 * value for name, s in named for key, value in (("rank1", s.rank(1)), ("mAP", s.mAP))}
 
 
+def score_models(models: Mapping[str, Path], world: Path) -> dict[str, Any]:
+    """Scores of every model in both precisions, and how far these differ at most."""
+    found = {name: {p: scores(model, world, p == "bfloat16") for p in PRECISIONS} for name, model in models.items()}
+    differences = [abs(both["float32"][key] - both["bfloat16"][key]) for both in found.values() for key in both["float32"]]
+    return {"scores": found, "largest difference of a score, points": max(differences)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--test-identities", type=int, default=200)
     parser.add_argument("--folder", type=Path, required=True, help="everything lies here; what is there already is not done again")
+    parser.add_argument("--models", type=Path, nargs="+", help="score these in both precisions, and train nothing")
     given = parser.parse_args()
 
     world, test = given.folder / "world", given.folder / "test"
     larger = replace(DEMO_WORLD, identities=given.test_identities + 20, test_identities=given.test_identities, seed=99)
-    for path, settings in ((world, DEMO_WORLD), (test, larger)):
-        if not path.is_dir():
-            simulate(path, settings)
+    if not test.is_dir():
+        simulate(test, larger)
+    sizes = [len(open_dataset(test).query), len(open_dataset(test).gallery)]
+    facts = {"machine": runtime.device_name(CPU), "date": datetime.now(UTC).date().isoformat(), "queries and gallery": sizes}
+    if given.models:
+        print(json.dumps({**score_models({str(model): model for model in given.models}, test), **facts}))
+        return
+    if not world.is_dir():
+        simulate(world, DEMO_WORLD)
     curves = {p: np.stack([curve(given.folder, world, seed, p, given.steps) for seed in given.seeds]) for p in PRECISIONS}
     exact, short = (curves[p] for p in PRECISIONS)
     result = {
@@ -83,19 +102,9 @@ def main() -> None:
         "largest difference of one seed's two precisions": float(np.abs(exact - short).max()),
         "largest difference of two seeds of float32": float((exact.max(0) - exact.min(0)).max()),
         "largest difference of the means": float(np.abs(exact.mean(0) - short.mean(0)).max()),
-        "queries and gallery": [len(open_dataset(test).query), len(open_dataset(test).gallery)],
-        "scores": {},
-        "machine": runtime.device_name(CPU),
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    for seed in given.seeds:
-        model = given.folder / f"seed{seed}_float32" / "model.safetensors"
-        result["scores"][str(seed)] = {p: scores(model, test, p == "bfloat16") for p in PRECISIONS}
-    differences = [
-        abs(both["float32"][key] - both["bfloat16"][key]) for both in result["scores"].values() for key in both["float32"]
-    ]
-    result["largest difference of a score, points"] = max(differences)
-    print(json.dumps(result))
+    models = {str(seed): given.folder / f"seed{seed}_float32" / "model.safetensors" for seed in given.seeds}
+    print(json.dumps({**result, **score_models(models, test), **facts}))
 
 
 if __name__ == "__main__":
