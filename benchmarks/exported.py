@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from dinogrl import runtime
-from dinogrl.data.frames import read_frame
+from dinogrl.data.frames import read_frame, resize
+from dinogrl.data.transforms import normalise
 from dinogrl.embedding.export import FORMATS, export_model, reference
 from dinogrl.errors import ExportError
 from dinogrl.models.archive import TrainedModel, load_model, save_model
@@ -35,13 +37,24 @@ Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 CLIPS, TIMES = 4, 6
 
 
-def random_model(folder: Path) -> Path:
-    """The recipe ``dinogrl`` at full size, from random weights."""
+def random_model(folder: Path, frames: list[NDArray[np.uint8]]) -> Path:
+    """The recipe ``dinogrl`` at full size, from random weights.
+
+    Batch norms get the statistics of ``frames``: without, features grow from layer to layer, and the enhancement's products of
+    them leave the range of float32.
+    """
     path = folder / "model.safetensors"
     if not path.is_file():
         runtime.seed_everything(1)
         recipe = load_recipe("dinogrl", ["model.gait.prior.random_init=true"])
-        save_model(path, build_model(recipe, 500), recipe, 500, {"selection": "random"})
+        network, size = build_model(recipe, 500).train(), (recipe.data.height, recipe.data.width)
+        for part in network.modules():
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                part.momentum = 1.0
+        clips = torch.from_numpy(normalise(np.stack([resize(frame, size) for frame in frames]))).unflatten(0, (CLIPS, TIMES))
+        with torch.no_grad():
+            network(clips, torch.arange(CLIPS) % 2)
+        save_model(path, network, recipe, 500, {"selection": "random"})
     return path
 
 
@@ -102,8 +115,8 @@ def main() -> None:
     given = parser.parse_args()
 
     given.folder.mkdir(parents=True, exist_ok=True)
-    trained = load_model(given.model or random_model(given.folder))
     frames = pictures(given.folder)
+    trained = load_model(given.model or random_model(given.folder, frames))
     clips = np.stack(frames[:24]).reshape(CLIPS, TIMES, *frames[0].shape)
     result: dict[str, Any] = {"model": str(given.model or "random weights"), "rows": {}}
     rows = result["rows"]
