@@ -17,7 +17,7 @@ from dinogrl.parsing.grapy_network import SHARED_HEADS, GrapyNetwork
 from dinogrl.parsing.labels import CIHP, LIP, PASCAL
 from dinogrl.parsing.onnx_file import OnnxInput, OnnxParser
 from dinogrl.parsing.parser import parsing_of
-from dinogrl.parsing.schp import MEAN, SPREAD, SchpParser, load_schp
+from dinogrl.parsing.schp import SchpParser, load_schp
 from dinogrl.parsing.schp_network import SchpNetwork
 
 RED, GREEN, BLUE = (np.array(colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
@@ -69,7 +69,9 @@ def test_schp_sees_normalised_blue_first_squares_and_answers_at_the_pictures_siz
         blue = picture[..., 2] == 255
         assert (parsing.inside == blue).mean() > 0.95 and parsing.person[blue].mean() > 0.95
         assert np.array_equal(parsing.mask(hard=True) == 255, parsing.inside)
-    shown = network.seen[0] * torch.tensor(SPREAD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    shown = (
+        network.seen[0] * torch.tensor((0.225, 0.224, 0.229))[:, None, None] + torch.tensor((0.406, 0.456, 0.485))[:, None, None]
+    )
     assert shown.shape == (2, 3, 64, 64)
     middle = shown[0, :, 32]
     assert middle[:, 0].tolist() == pytest.approx([0, 0, 0], abs=1e-5), "black beside a tall picture"

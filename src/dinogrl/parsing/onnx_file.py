@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dinogrl.catalog import Catalog
 from dinogrl.data.frames import Image, resize
+from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dinogrl.errors import CheckpointError
 from dinogrl.onnx_sessions import failures, onnx_session
 from dinogrl.parsing.parser import Parsing, parsing_of
@@ -26,14 +27,14 @@ class Values:
     """How a file wants its pixels: bytes times ``scale``, less ``mean``, over ``spread``; mean and spread red, green, blue."""
 
     scale: float = 1.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    spread: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    spread: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 VALUES: Catalog[Values] = Catalog(
     "range of values",
     {
-        "imagenet": Values(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "imagenet": Values(1 / 255, tuple(IMAGENET_MEAN.tolist()), tuple(IMAGENET_STD.tolist())),
         "unit": Values(1 / 255),
         "symmetric": Values(1 / 127.5, (1.0, 1.0, 1.0)),
         "bytes": Values(),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dinogrl import runtime
 from dinogrl.data.frames import Image
+from dinogrl.data.transforms import normalise
 from dinogrl.errors import CheckpointError
 from dinogrl.parsing.labels import ATR, LIP, PASCAL, LabelSet
 from dinogrl.parsing.parser import Parsing, parsing_of
@@ -22,8 +23,6 @@ from dinogrl.parsing.weights import channels_of, fill, read_weights
 
 SIDES = {LIP: 473, ATR: 512, PASCAL: 512}
 """Side of the square that each of the authors' three networks was trained on, in pixels."""
-MEAN, SPREAD = (0.406, 0.456, 0.485), (0.225, 0.224, 0.229)
-"""ImageNet's, in the order blue, green, red."""
 
 
 class SchpParser:
@@ -34,18 +33,13 @@ class SchpParser:
         self._side = side
         self._device = runtime.device(device)
         self._network = network.eval().to(self._device)
-        self._mean = torch.tensor(MEAN, device=self._device)[:, None, None]
-        self._spread = torch.tensor(SPREAD, device=self._device)[:, None, None]
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image]) -> list[Parsing]:
         """See :class:`dinogrl.parsing.parser.HumanParser`."""
         matrices = [to_square(picture.shape[0], picture.shape[1], self._side) for picture in pictures]
-        squares = np.stack(
-            [laid(picture[..., ::-1], matrix, self._side) for picture, matrix in zip(pictures, matrices, strict=True)]
-        )
-        inputs = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2).float() / 255
-        scores = self._network((inputs - self._mean) / self._spread)
+        squares = np.stack([laid(picture, matrix, self._side) for picture, matrix in zip(pictures, matrices, strict=True)])
+        scores = self._network(torch.from_numpy(normalise(squares)).flip(1).to(self._device))  # blue first
         scores = F.interpolate(scores, (self._side, self._side), mode="bilinear", align_corners=True).cpu()
         return [
             parsing_of(laid_back(square, matrix, picture.shape[0], picture.shape[1]).softmax(dim=0))
