@@ -86,15 +86,18 @@ def test_a_process_answers_for_its_own_memory_only() -> None:
     assert 2**25 < int(answer.stdout) < held.nbytes <= runtime.peak_memory(torch.device("cpu"))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
-def test_freed_memory_goes_back_to_the_system() -> None:
-    script = """
+RESIDENT = """
 import torch
 from dinogrl import runtime
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
+"""  # of a process of its own: what other tests have freed would count
 
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    script = """
 runtime.give_memory_back(2**20)
 before = resident()
 blocks = [torch.ones(8 * 2**20 // 4) for _ in range(20)]
@@ -102,18 +105,12 @@ kept = torch.ones(2**10)  # behind them: what is freed in the middle of a heap s
 del blocks
 assert resident() - before < 40 * 2**20, resident() - before
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", RESIDENT + script], check=True)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such call")
 def test_what_was_kept_for_later_goes_back_when_asked() -> None:
     script = """
-import torch
-from dinogrl import runtime
-
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-
 runtime.give_memory_back(2**24)
 before = resident()
 blocks = [torch.ones(2**20 // 4) for _ in range(200)]
@@ -123,4 +120,4 @@ assert resident() - before > 150 * 2**20, resident() - before
 runtime.return_freed_memory()
 assert resident() - before < 40 * 2**20, resident() - before
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", RESIDENT + script], check=True)
