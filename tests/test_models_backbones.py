@@ -253,11 +253,12 @@ def test_attention_lets_gradients_through_where_they_are_wanted() -> None:
     assert leaf.grad is not None and all(part.abs().sum() > 0 for part in leaf.grad)
 
 
-def test_recomputed_blocks_give_the_same_gradients_and_count_the_batch_once() -> None:
+@pytest.mark.parametrize("many", [1, 3, 4])
+def test_recomputed_layers_give_the_same_gradients_and_count_the_batch_once(many: int) -> None:
     torch.manual_seed(2)
     kept, again = (Layers(4, (2, 1, 1, 1), non_local=(0, 1, 0, 0)).double().train() for _ in range(2))
     again.load_state_dict(kept.state_dict())
-    again.recompute = True
+    again.recompute = many
     frames = torch.randn(3, 4, 8, 8, dtype=torch.float64)
     seen = []
     for layers in (kept, again):

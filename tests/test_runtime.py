@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import random
 import subprocess
 import sys
@@ -84,40 +83,3 @@ def test_a_process_answers_for_its_own_memory_only() -> None:
     code = "import torch; from dinogrl import runtime; print(runtime.peak_memory(torch.device('cpu')))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 2**25 < int(answer.stdout) < held.nbytes <= runtime.peak_memory(torch.device("cpu"))
-
-
-RESIDENT = """
-import torch
-from dinogrl import runtime
-
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-"""  # of a process of its own: what other tests have freed would count
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
-def test_freed_memory_goes_back_to_the_system() -> None:
-    script = """
-runtime.give_memory_back(2**20)
-before = resident()
-blocks = [torch.ones(8 * 2**20 // 4) for _ in range(20)]
-kept = torch.ones(2**10)  # behind them: what is freed in the middle of a heap stays there
-del blocks
-assert resident() - before < 40 * 2**20, resident() - before
-"""
-    subprocess.run([sys.executable, "-c", RESIDENT + script], check=True)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such call")
-def test_what_was_kept_for_later_goes_back_when_asked() -> None:
-    script = """
-runtime.give_memory_back(2**24)
-before = resident()
-blocks = [torch.ones(2**20 // 4) for _ in range(200)]
-kept = torch.ones(2**18)  # behind them, so that the heap cannot shrink at its end
-del blocks
-assert resident() - before > 150 * 2**20, resident() - before
-runtime.return_freed_memory()
-assert resident() - before < 40 * 2**20, resident() - before
-"""
-    subprocess.run([sys.executable, "-c", RESIDENT + script], check=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import random
@@ -75,6 +74,12 @@ def fast_bfloat16(where: torch.device) -> bool:
     return flags in {"AVX512", "AMX"} and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def convolves_by_onednn(where: torch.device) -> bool:
+    """Is this an x86 processor on which torch convolves by oneDNN, while its float32 products go to MKL?"""
+    x86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return where.type == "cpu" and x86 and torch.backends.mkldnn.is_available()
+
+
 def wants_bfloat16(precision: str, where: torch.device) -> bool:
     """What a recipe's ``precision`` comes to on this device: ``auto`` takes bfloat16 where it is the faster one."""
     return precision == "bfloat16" or (precision == "auto" and fast_bfloat16(where))
@@ -97,22 +102,6 @@ def peak_memory(where: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def give_memory_back(least: int = 16 * 2**20) -> None:
-    """From now on, blocks of ``least`` bytes and more return to the system when they are freed, where the C library can do so.
-
-    glibc keeps freed blocks of up to 32 MiB for later, and in training the kept ones add up to a gigabyte. Costs some time.
-    """
-    mmap_threshold = -3  # of glibc's malloc.h
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(mmap_threshold, least)
-
-
-def return_freed_memory() -> None:
-    """Give the C library's freed blocks, of any size, back to the system, where it can do so. What is asked for next costs more."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def device_name(where: torch.device) -> str:

@@ -16,6 +16,7 @@ from dinogrl import __version__
 from dinogrl.cli import bench, data, export, footage, gallery, parse, pictures, reproduce, results, serve, story, training, weights
 from dinogrl.cli.screen import complain, note, say
 from dinogrl.errors import DinogrlError
+from dinogrl.memory import keep_freed_memory
 
 app = typer.Typer(
     name="dinogrl",
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Entry of the installed program."""
+    """Entry of the installed program, which has its process for itself."""
+    keep_freed_memory()
     sys.exit(main())
 
 

@@ -324,7 +324,7 @@ class Training(Section):
     compile: bool = False
     """torch.compile the ResNets (long runs on a GPU: the first step takes minutes; on a CPU it gains little)."""
     recompute: bool = False
-    """Compute the largest activations (ResNets, gait prior) again in the backward pass: a third less memory, a quarter slower."""
+    """Compute the largest activations (ResNets, gait prior) again in the backward pass: half the memory, a third slower."""
     device: str = "auto"
     checkpoint_minutes: float = Field(10.0, ge=0)
     """A checkpoint at least this often, and after every epoch."""

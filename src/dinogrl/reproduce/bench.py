@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dinogrl import checkpoints, runtime
+from dinogrl import checkpoints, memory, runtime
 from dinogrl.errors import DinogrlError
 from dinogrl.reproduce.bench_stages import STAGES, Setting
 from dinogrl.reproduce.ceilings import Ceilings, best_seconds, measure_ceilings
@@ -124,6 +124,8 @@ def _measure(answer: Connection, name: str, form: str, setting: Setting, threads
     """In a process of its own."""
     torch.set_num_threads(threads)
     runtime.seed_everything(1)
+    if form == "ours":
+        memory.keep_freed_memory()  # as every command does
     with runtime.denormals_flushed():
         work = getattr(STAGES[name], form)(setting)
         seconds = best_seconds(work.run, setting.device, repetitions)

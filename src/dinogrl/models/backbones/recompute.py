@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dinogrl import runtime
+from dinogrl import memory
 
 
 def recomputed(module: nn.Module, function: Callable[..., Tensor], *given: Tensor | None, tidy: bool = False) -> Tensor:
@@ -22,7 +22,7 @@ def recomputed(module: nn.Module, function: Callable[..., Tensor], *given: Tenso
         return nullcontext(), _again(module, tidy)
 
     if tidy:
-        runtime.return_freed_memory()
+        memory.return_freed_memory()
 
     result: Tensor = checkpoint(function, *given, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return result
@@ -31,7 +31,7 @@ def recomputed(module: nn.Module, function: Callable[..., Tensor], *given: Tenso
 @contextmanager
 def _again(module: nn.Module, tidy: bool) -> Iterator[None]:
     if tidy:
-        runtime.return_freed_memory()
+        memory.return_freed_memory()
     with _statistics_left_alone(module):
         yield
 

@@ -6,6 +6,7 @@ ResNet-50 is ``width=64, depths=(3, 4, 6, 3)``. The last layer keeps its stride 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
+        return F.relu(self.bn3(self.conv3(y)).add_(shortcut), inplace=True)
 
 
 class BasicBlock(nn.Module):
@@ -57,7 +58,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
+        return F.relu(self.bn2(self.conv2(y)).add_(x), inplace=True)
 
 
 class NonLocal(nn.Module):
@@ -85,7 +86,12 @@ class NonLocal(nn.Module):
 
 
 class Stem(nn.Module):
-    """7x7 convolution of stride 2, batch norm, (ReLU,) 3x3 max pooling of stride 2. (N,3,H,W) -> (N,width,H/4,W/4)"""
+    """7x7 convolution of stride 2, batch norm, (ReLU,) 3x3 max pooling of stride 2. (N,3,H,W) -> (N,width,H/4,W/4)
+
+    With ``recompute`` set, training keeps the result only (:mod:`dinogrl.models.backbones.recompute`).
+    """
+
+    recompute = False
 
     def __init__(self, width: int, relu: bool = True) -> None:
         super().__init__()
@@ -95,6 +101,9 @@ class Stem(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        return recomputed(self, self._through, x) if self.recompute and self.training else self._through(x)
+
+    def _through(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv1(x))
         if self.relu:
             x = F.relu(x, inplace=True)
@@ -105,11 +114,11 @@ class Layers(nn.Module):
     """``layer1`` to ``layer4`` of a ResNet; strides 1, 2, 2, 1. (N,width,h,w) -> (N,32*width,h/4,w/4)
     ``in_channels``: of the input, when not ``width``.
 
-    ``non_local[i]``: how many of layer i+1's last blocks are followed by a non-local block. With ``recompute`` set, training keeps
-    the blocks' results only (:mod:`dinogrl.models.backbones.recompute`).
+    ``non_local[i]``: how many of layer i+1's last blocks are followed by a non-local block. Of the first ``recompute`` layers
+    training keeps the results only (:mod:`dinogrl.models.backbones.recompute`).
     """
 
-    recompute = False
+    recompute = 0
 
     def __init__(
         self, width: int, depths: Sequence[int], non_local: Sequence[int] = (0, 0, 0, 0), in_channels: int | None = None
@@ -130,12 +139,21 @@ class Layers(nn.Module):
         for i in range(1, 5):
             blocks, attention = self.get_submodule(f"layer{i}"), self.get_submodule(f"non_local{i}")
             assert isinstance(blocks, nn.Sequential) and isinstance(attention, nn.ModuleList)
-            first = len(blocks) - len(attention)
-            for j, block in enumerate(blocks):
-                x = recomputed(block, block, x, tidy=j == 0) if self.recompute and self.training else block(x)
-                if j >= first:
-                    x = attention[j - first](x)
+            layer = partial(_through_layer, blocks, attention)
+            again = self.training and i <= self.recompute
+            # tidying takes time: at every second layer it keeps the peak as low as at every one
+            x = recomputed(nn.ModuleList([blocks, attention]), layer, x, tidy=i % 2 == 0) if again else layer(x)
         return x
+
+
+def _through_layer(blocks: nn.Sequential, attention: nn.ModuleList, x: Tensor) -> Tensor:
+    """All ``blocks``, the last of them each with a non-local block behind it."""
+    first = len(blocks) - len(attention)
+    for j, block in enumerate(blocks):
+        x = block(x)
+        if j >= first:
+            x = attention[j - first](x)
+    return x
 
 
 def initialise(module: nn.Module) -> None:
