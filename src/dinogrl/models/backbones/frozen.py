@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dinogrl.errors import CheckpointError, RecipeError
 from dinogrl.models.backbones import attention
+from dinogrl.models.backbones.pointwise import pays, with_pointwise_linears
 
 
 @dataclass
@@ -169,8 +170,11 @@ class FrozenPrior(nn.Module):
         return self._prepared[dtype]
 
     def _prepare(self, dtype: torch.dtype, stamp: tuple[tuple[int, int], ...]) -> Prepared:
-        same = next(self.vit.parameters()).dtype == dtype
-        return Prepared(self.vit if same else copy.deepcopy(self.vit).to(dtype), self.positions_on_grid(dtype), stamp)
+        first = next(self.vit.parameters())
+        vit = self.vit if first.dtype == dtype else copy.deepcopy(self.vit).to(dtype)
+        if pays(first.device, dtype):
+            vit = with_pointwise_linears(vit)
+        return Prepared(vit, self.positions_on_grid(dtype), stamp)
 
 
 def _arrived(module: nn.Module, _: object) -> None:

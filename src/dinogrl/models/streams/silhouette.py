@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.backbones import pointwise
 from dinogrl.models.backbones.recompute import recomputed
 from dinogrl.models.precision import full
 from dinogrl.models.streams.marked_norm import MarkedNorm
@@ -64,7 +65,7 @@ class RowNorm(nn.BatchNorm1d):
         else:
             assert self.running_mean is not None and self.running_var is not None
             mean, variance = self.running_mean, self.running_var
-        return F.linear(tokens - mean.to(tokens.dtype), linear.weight * torch.rsqrt(variance + self.eps), linear.bias)
+        return pointwise.linear(tokens - mean.to(tokens.dtype), linear.weight * torch.rsqrt(variance + self.eps), linear.bias)
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
