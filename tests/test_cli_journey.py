@@ -54,6 +54,13 @@ def test_evaluate_and_report(run: Path, tiny_world: Path, tmp_path: Path, capsys
     assert table.startswith("| Method") and "| **dinogrl (ours)** |" in table
 
 
+def test_a_run_folder_receives_its_own_results(run: Path, tiny_world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "metrics.json").unlink(missing_ok=True)
+    assert cli.main(["evaluate", str(run), "--data", str(tiny_world), "--device", "cpu"]) == 0
+    assert f"next: dinogrl report {run}\n" in capsys.readouterr().out
+    assert (run / "metrics.json").is_file() and not (run.parent / "metrics.json").exists()
+
+
 def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split in ("test", "train"):
         out = tmp_path / f"{split}.safetensors"
