@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -81,3 +82,36 @@ def test_a_file_in_the_place_of_the_results_is_said_before_anything_is_embedded(
     assert cli.main([*words, "--out", str(tmp_path / "taken")]) == 2
     said = capsys.readouterr()
     assert "taken is a file; give a folder" in said.err and "tracklets" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--protocol", "buptcampus-legacy", "--out", "OUT"], "leaves out incomplete batches of 64"),
+        (["--protocol", "buptcampus-full", "--out", "OUT"], "no visible tracklet"),
+        (["--out", "TAKEN"], "cannot write into"),
+    ],
+)
+def test_what_would_stop_the_end_is_said_before_anything_is_embedded(
+    words: list[str], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("mine")
+    places = {"OUT": str(tmp_path / "out"), "TAKEN": str(tmp_path / "taken" / "results")}
+    assert cli.main([*words, *(places.get(option, option) for option in options)]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and not said.out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "embed"])
+def test_a_folder_that_takes_no_files_is_said_before_anything_is_embedded(
+    command: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("dinogrl.checkpoints.TemporaryFile", refuse)
+    out = tmp_path / "e.safetensors" if command == "embed" else tmp_path
+    assert cli.main([command, *words[1:], "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"error: cannot write into {tmp_path}: Read-only file system; give another --out\n" and not said.out

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from safetensors.torch import save as pack
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, DinogrlError
 
 FORMAT = "1"
 # What torch's weights-only reader raises for files that are no weights: bytes that are no pickle lead it anywhere.
@@ -61,6 +62,21 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def expect_writable(folder: Path) -> None:
+    """Make ``folder`` and try it, before hours of work whose result would find no place.
+
+    Raises :class:`DinogrlError` where it is a file or nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DinogrlError(f"{folder} is a file; give a folder for the results")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another --out") from error
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dinogrl import runtime
+from dinogrl import checkpoints, runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.archive import save_embeddings
@@ -29,7 +29,8 @@ def embed_dataset(
     """Embed every tracklet of one part of ``data`` ("test": query and gallery; "train") and write the file ``out``.
 
     Frames are sampled as the dataset's own protocol samples them. ``on_progress`` is told clips done and clips in all.
-    Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed.
+    Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed,
+    :class:`DinogrlError` where ``out`` cannot be written.
     """
     trained = open_model(checkpoint)
     settings = trained.recipe.data
@@ -44,6 +45,7 @@ def embed_dataset(
     tracklets = tracklets_of(dataset, split)
     if not tracklets:
         raise DataError(f"{data} has no {split} tracklets to embed; see `dinogrl check {data}`")
+    checkpoints.expect_writable(out.parent)
     sampling = default_protocol(dataset.name).sampling
     embeddings = extract(
         trained.network,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dinogrl import runtime
+import numpy as np
+
+from dinogrl import checkpoints, runtime
 from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
 from dinogrl.embedding.archive import save_embeddings
@@ -15,10 +17,10 @@ from dinogrl.embedding.silhouettes import write_silhouettes
 from dinogrl.embedding.test_time import Looks, extract_looks, halves
 from dinogrl.errors import DataError
 from dinogrl.evaluation.evaluate import evaluate
-from dinogrl.evaluation.protocols import choose_protocol
+from dinogrl.evaluation.protocols import Protocol, choose_protocol
 from dinogrl.evaluation.rerank import KReciprocal, Reranker, TemporalKReciprocal
 from dinogrl.evaluation.results import Metrics, write_metrics
-from dinogrl.records import Embeddings, Tracklet
+from dinogrl.records import Dataset, Embeddings, Tracklet
 
 Watcher = Callable[[int, int], None]
 Embed = Callable[[Sequence[Tracklet]], Embeddings]
@@ -54,23 +56,23 @@ def evaluate_checkpoint(
     silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips) and ``rerank`` (:data:`RERANKING`) are named
     in the result. ``on_progress`` is told tracklets done and tracklets in all.
 
-    Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset without test lists and where
-    ``out`` is a file.
+    Before anything is embedded raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset
+    without test lists or in whose lists the protocol finds nobody, :class:`DinogrlError` where ``out`` cannot be written into.
     """
     make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
     checkpoint = model_file(checkpoint)
     trained = open_model(checkpoint)
     settings, recipe = trained.recipe.data, trained.recipe.evaluation
     folder = out or checkpoint.parent
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; give a folder for the results")
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
     if not dataset.query or not dataset.gallery:
         raise DataError(f"{data} has no query or no gallery tracklets to evaluate on; see `dinogrl check {data}`")
     rules = choose_protocol(recipe.protocol if protocol == "auto" else protocol, dataset.name)
     if rules.frames == 1:  # one image a tracklet: a video model's longer clip would only repeat it
         settings = settings.model_copy(update={"frames": 1})
+    expect_sides(rules, dataset)
     where = runtime.device(device)
+    checkpoints.expect_writable(folder)
     bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
     total = len(dataset.query) + len(dataset.gallery)
 
@@ -92,7 +94,6 @@ def evaluate_checkpoint(
     query, gallery = embed(dataset.query, 0), embed(dataset.gallery, len(dataset.query))
     reranker = make_reranker(embed, [*dataset.query, *dataset.gallery])
     result = evaluate(query, gallery, rules, distance=recipe.distance, rerank=reranker)
-    folder.mkdir(parents=True, exist_ok=True)
     save_embeddings(folder / "query.safetensors", query)
     save_embeddings(folder / "gallery.safetensors", gallery)
     if isinstance(reranker, TemporalKReciprocal):  # so that a report can rank again
@@ -109,4 +110,23 @@ def evaluate_checkpoint(
         frames_per_clip=settings.frames,
         selection=str(trained.facts.get("selection", "unknown")),
         options={**looks.options, **({} if dataset.trial is None else {"trial": dataset.trial})},
+    )
+
+
+def expect_sides(rules: Protocol, dataset: Dataset) -> None:
+    """Raise :class:`DataError` where the protocol has no query or no gallery in a direction: labels tell it without vectors."""
+    query, gallery = _labels(dataset.query), _labels(dataset.gallery)
+    for direction in rules.directions:
+        rules.sides(query, gallery, direction)
+
+
+def _labels(tracklets: Sequence[Tracklet]) -> Embeddings:
+    """Rows of tracklets that nothing has embedded yet."""
+    return Embeddings(
+        parts=np.empty((len(tracklets), 0, 0), np.float32),
+        tracklet_ids=[tracklet.id for tracklet in tracklets],
+        identities=np.array([tracklet.identity for tracklet in tracklets], dtype=np.int64),
+        cameras=np.array([tracklet.camera for tracklet in tracklets], dtype=np.int64),
+        modalities=np.array([int(tracklet.modality) for tracklet in tracklets], dtype=np.int64),
+        fingerprint="",
     )
