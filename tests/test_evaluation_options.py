@@ -115,3 +115,12 @@ def test_a_folder_that_takes_no_files_is_said_before_anything_is_embedded(
     assert cli.main([command, *words[1:], "--out", str(out)]) == 2
     said = capsys.readouterr()
     assert said.err == f"error: cannot write into {tmp_path}: Read-only file system; give another --out\n" and not said.out
+
+
+@pytest.mark.parametrize(("options", "length"), [([], 6), (["--protocol", "folder"], 6), (["--protocol", "regdb"], 1)])
+def test_clips_that_are_not_as_long_as_the_protocols_are_said(
+    options: list[str], length: int, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, *options, "--out", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("clips of 3 frames, as the model's recipe has them: the protocol's have 6" in shown) == (length == 6)

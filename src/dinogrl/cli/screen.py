@@ -39,13 +39,20 @@ def complain(message: str) -> None:
 
 
 def score_table(metrics: Metrics) -> Table:
-    """The scores of one ``metrics.json``, a row a direction, rates in per cent. Fits into 80 columns."""
+    """The scores of one ``metrics.json``, a row a direction, rates in per cent. Fits into 80 columns.
+
+    Its caption says how the weights were chosen, and where clips are not as long as the protocol's.
+    """
+    from dinogrl.evaluation.protocols import PROTOCOLS  # numpy is imported only where there are scores
+
     title = f"{metrics.title} on {metrics.dataset}, protocol {metrics.protocol}, %"
-    weights = f"weights: {metrics.selection}"
+    caption, length = f"weights: {metrics.selection}", metrics.frames_per_clip
+    if metrics.protocol in PROTOCOLS and (own := PROTOCOLS[metrics.protocol].frames) != length:
+        caption += f"; clips of {length} frames, as the model's recipe has them: the protocol's have {own}"
     table = Table(
         title=title,
         title_justify="left",
-        caption=weights,
+        caption=caption,
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
