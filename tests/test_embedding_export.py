@@ -12,16 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from dinogrl.data.frames import read_frame, resize
-from dinogrl.embedding import export_torch
+from dinogrl.embedding import export_onnx, export_torch
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import FORMATS, Check, Clips, check_clips, compare, expect_same, export_model, reference
 from dinogrl.embedding.export_graph import ExportGraph, resize_like_uint8, stripes_by_rows
 from dinogrl.embedding.exported import HEADER, ExportedModel
 from dinogrl.errors import ExportError, UnknownNameError
 from dinogrl.models.archive import TrainedModel, load_model, save_model
+from dinogrl.models.enhancement import ENHANCEMENTS
 from dinogrl.models.pooling import horizontal_stripes
+from dinogrl.recipes.schema import Enhancement
 from tiny_models import tiny_model, tiny_recipe
 
 SIZE = (64, 32)
@@ -166,6 +169,42 @@ def test_further_recipes_can_be_traced(name: str, folder: Path, pictures: list[N
     path = folder / f"{name}.pt2"
     export_torch.write(ExportGraph(own.network, SIZE).eval(), path, "{}", "float32", [])
     run = export_torch.run_own(path)
+    for case in CASES:
+        frames, modality = some_clips(pictures, *case)
+        close(run(frames, modality), reference(own, frames, modality))
+
+
+class EveryAlternative(nn.Module):
+    """All enhancements of table 9 at once: so one graph, which takes seconds to trace, holds them all."""
+
+    def __init__(self, stripes: tuple[int, ...], granularities: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        named = {name: Enhancement(name=name, granularities=granularities) for name in ENHANCEMENTS if name != "local_to_global"}
+        self.each = nn.ModuleList(ENHANCEMENTS[name](section, stripes, width) for name, section in named.items())
+
+    def forward(self, gait: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = zip(*(enhance(gait, appearance) for enhance in self.each), strict=True)
+        return torch.cat(first, dim=1), torch.cat(second, dim=1)
+
+
+def test_every_enhancement_and_an_adapted_dinov3_for_any_number_of_clips(folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    """... and AGW's non-local blocks, in ONNX, from one trace."""
+    prior = "model.gait.prior={shape: {family: dinov3, width: 16, depth: 2, heads: 2, registers: 2}, height: 64, width: 32}"
+    recipe = ("dinogrl_lora", *PAIRED, prior, "model.gait.prior.blocks=[0,1]", "model.appearance.non_local=[0,1,0,0]")
+    path = folder / "everything.safetensors"
+    save_model(path, tiny_model(*recipe), tiny_recipe(*recipe), 5, {"dataset": "none"})
+    own = load_model(path)
+    torch.manual_seed(3)
+    own.network.enhancement = EveryAlternative((1, 2), (2,), 12).eval()
+    with torch.no_grad():
+        for name, weights in own.network.named_parameters():
+            if name.endswith("lora_up") or name.startswith("enhancement."):
+                weights += 0.3 * torch.randn_like(weights)
+    shown = torch.zeros(1, 1, 3, *SIZE), torch.zeros(1, dtype=torch.long)
+    own.network.embedded = torch.arange(own.network(*shown).parts.shape[1])
+    made = folder / "everything.onnx"
+    export_onnx.write(ExportGraph(own.network, SIZE).eval(), made, "{}", "float32", [])
+    run = run_onnx(made)
     for case in CASES:
         frames, modality = some_clips(pictures, *case)
         close(run(frames, modality), reference(own, frames, modality))

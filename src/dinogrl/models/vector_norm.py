@@ -18,7 +18,7 @@ class VectorNorm(nn.BatchNorm1d):
 
     def forward(self, vectors: Tensor) -> Tensor:
         rows = vectors.reshape(-1, vectors.shape[-1])
-        if len(rows) > 1 or not self.training:
+        if not self.training or len(rows) > 1:  # in this order: a traced graph may not ask how many there are
             return super().forward(rows).view(vectors.shape)
         alone = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return alone.view(vectors.shape)
