@@ -262,9 +262,10 @@ def test_what_one_onnx_file_cannot_hold_is_refused(
 
 def test_tolerance_is_a_share_of_large_embeddings_and_no_answer_passes() -> None:
     expect_same([Check(1, 1, SIZE, 9e-3, 100.0, 1.0)], "float32")
+    good = Check(1, 1, SIZE, 0.0, 1.0, 1.0)
     for bad in (Check(1, 1, SIZE, 2e-4, 0.5, 1.0), Check(1, 1, SIZE, float("nan"), 1.0, float("nan"))):
         with pytest.raises(ExportError):
-            expect_same([bad], "float32")
+            expect_same([good, bad, good], "float32")
     with pytest.raises(ExportError, match="a cosine of"):
         expect_same([Check(1, 1, SIZE, 1.0, 1.0, 0.5)], "int8")
 
@@ -273,9 +274,21 @@ def test_compare_measures_by_hand(model: TrainedModel, pictures: list[NDArray[np
     (batch,) = check_clips(pictures, SIZE, 3)[1:2]
     wanted = reference(model, *batch)
     (check,) = compare(lambda frames, modality: wanted + np.float32(0.25), model, [batch])
-    assert check.difference == pytest.approx(0.25, rel=1e-3) and check.scale == np.abs(wanted).max()
+    assert check.difference == pytest.approx(0.25, rel=1e-3) and check.scale == np.abs(wanted).max((0, 2)).min()
     with pytest.raises(ExportError, match="gives embeddings"):
         compare(lambda frames, modality: wanted[:, :1], model, [batch])
+
+
+def test_a_wrong_part_does_not_hide_behind_a_large_one(model: TrainedModel, pictures: list[NDArray[np.uint8]]) -> None:
+    (batch,) = check_clips(pictures, SIZE, 3)[1:2]
+    wanted = reference(model, *batch)
+    sizes = np.abs(wanted).max((0, 2))
+    small, large = sizes.argmin(), sizes.argmax()
+    wrong = wanted.copy()
+    wrong[:, small] += 5e-4 * max(1, sizes[small])
+    wrong[:, large] += 5e-6 * max(1, sizes[large])
+    (check,) = compare(lambda frames, modality: wrong, model, [batch])
+    assert check.share == pytest.approx(5e-4, rel=1e-2) and check.scale == sizes[small]
 
 
 @settings(max_examples=40)
