@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dinogrl.cli.main import main
 from dinogrl.data.frames import read_frame, resize
 from dinogrl.embedding import export_onnx, export_torch
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import FORMATS, Check, Clips, check_clips, compare, expect_same, export_model, reference
 from dinogrl.embedding.export_graph import ExportGraph, resize_like_uint8, stripes_by_rows
 from dinogrl.embedding.exported import HEADER, ExportedModel
-from dinogrl.errors import ExportError, UnknownNameError
+from dinogrl.errors import CheckpointError, ExportError, UnknownNameError
 from dinogrl.models.archive import TrainedModel, load_model, save_model
 from dinogrl.models.enhancement import ENHANCEMENTS
 from dinogrl.models.pooling import horizontal_stripes
@@ -258,6 +260,69 @@ def test_what_one_onnx_file_cannot_hold_is_refused(
     with pytest.raises(ExportError, match="use torch"):
         export_model(model, tmp_path / f"m{FORMATS[name].suffix}", format=name, frames=[np.zeros((8, 8, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_no_exporter_follows_is_refused(folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    class Asking(nn.Module):
+        def forward(self, stripes: Tensor) -> Tensor:
+            return stripes if stripes.sum() > 0 else -stripes
+
+    own = trained("baseline", folder)
+    own.network.appearance_parts = Asking()  # type: ignore[assignment]
+    with pytest.raises(ExportError, match="cannot be written as torch, float32"):
+        export_model(own, folder / "asking.pt2", format="torch", frames=pictures)
+    assert not list(folder.glob("*asking*"))
+
+
+def test_a_pair_of_openvino_files_belongs_together(tmp_path: Path, files: dict[str, Path]) -> None:
+    """One byte of a .bin changed, as if it were another model's; and half of a .bin."""
+    mixed = tmp_path / "mixed.xml"
+    mixed.write_bytes(files["openvino"].read_bytes())
+    weights = bytearray(files["openvino"].with_suffix(".bin").read_bytes())
+    mixed.with_suffix(".bin").write_bytes(weights)
+    assert Embedder.load(mixed).fingerprint
+    weights[1000] ^= 1
+    mixed.with_suffix(".bin").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"mixed.bin is not what was written with mixed.xml; copy both"):
+        Embedder.load(mixed)
+    mixed.with_suffix(".bin").write_bytes(weights[:1000])
+    with pytest.raises(CheckpointError, match=r"mixed.xml: .*its .bin, is broken"):
+        Embedder.load(mixed)
+
+
+def test_a_header_that_asks_for_too_much_is_one_line(tmp_path: Path, files: dict[str, Path]) -> None:
+    greedy = tmp_path / "greedy.pt2"
+    with zipfile.ZipFile(files["torch"]) as good, zipfile.ZipFile(greedy, "w") as bad:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith(export_torch.EXTRA):
+                content = json.dumps({**json.loads(content), "identities": 10**15}).encode()
+            bad.writestr(name, content)
+    with pytest.raises(CheckpointError, match="cannot be made"):
+        Embedder.load(greedy)
+
+
+def test_a_model_that_takes_other_inputs_fails_in_one_line(files: dict[str, Path]) -> None:
+    """As a file from elsewhere may, that has a good header."""
+    for name in ("onnx", "openvino"):
+        run = FORMATS[name].read(files[name]).network.run
+        with pytest.raises(CheckpointError, match="fails on 1 clips"):
+            run(np.zeros((1, 1, 8, 8), np.uint8), np.zeros(1, np.int64))
+
+
+def test_the_command_says_what_it_cannot_take(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported = tmp_path / "m.onnx"
+    exported.write_bytes(b"")
+    trained("baseline", folder)
+    weights = str(folder / "baseline.safetensors")
+    for arguments, expected in (
+        ([str(exported), "--out", "n.onnx"], "is exported already"),
+        ([weights, "--out", "n.onnx", "--check", "nowhere"], "no folder nowhere"),
+        ([weights, "--out", str(tmp_path)], "is a folder; give the name of a file in it"),
+    ):
+        assert main(["export", *arguments, "--format", "onnx"]) == 2
+        assert expected in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_tolerance_is_a_share_of_large_embeddings_and_no_answer_passes() -> None:

@@ -68,11 +68,14 @@ def export(
     Example: dinogrl export runs/dinogrl/model.safetensors --format onnx --out dinogrl.onnx
     """
     from dinogrl.data.datasets import open_dataset
-    from dinogrl.embedding.export import export_model
+    from dinogrl.embedding.export import FORMATS, export_model
     from dinogrl.embedding.opening import model_file
+    from dinogrl.errors import ExportError
     from dinogrl.models.archive import load_model
 
     checkpoint = model_file(checkpoint)
+    if checkpoint.suffix in {form.suffix for form in FORMATS.values()}:
+        raise ExportError(f"{checkpoint} is exported already; give the model.safetensors that it was made of")
     trained = load_model(checkpoint)
     if data is not None:
         open_dataset(data)  # a wrong folder is said before the work
@@ -92,6 +95,8 @@ def _pictures(folder: Path) -> list[Image]:
     from dinogrl.data.frames import read_frame
     from dinogrl.errors import DataError
 
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; give one with frames of people, or leave --check out")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise DataError(f"no picture in {folder}; give a folder with frames of people, or leave --check out")

@@ -88,15 +88,15 @@ def export_model(
 
     ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
     without this precision, for another suffix than the format's or a folder of that name, for weights that are too large for the
-    format, and where the file's embeddings are not the model's.
+    format, for a network that the exporter cannot follow, and where the file's embeddings are not the model's.
     """
     chosen = FORMATS[format]
     if precision not in chosen.precisions:
         raise ExportError(f"{format} has no {precision}; it has {', '.join(chosen.precisions)}")
-    if out.suffix != chosen.suffix:
-        raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
     if out.is_dir():
         raise ExportError(f"{out} is a folder; give the name of a file in it")
+    if out.suffix != chosen.suffix:
+        raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
     if not frames:
         raise ExportError("an export is checked on pictures; give one at least")
     size = (trained.recipe.data.height, trained.recipe.data.width)
@@ -106,7 +106,11 @@ def export_model(
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         draft = Path(scratch, out.name)
         on_stage(f"writing {format}, {precision}")
-        chosen.write(graph, draft, header_of(trained, precision), precision, batches)
+        try:
+            chosen.write(graph, draft, header_of(trained, precision), precision, batches)
+        except RuntimeError as error:  # how exporters say that they cannot follow
+            reason = str(error).partition("\n")[0][:160]
+            raise ExportError(f"this model cannot be written as {format}, {precision}: {reason}") from error
         on_stage("checking")
         runs = [chosen.read(draft).network.run] + ([chosen.run_own(draft)] if chosen.run_own is not None else [])
         every = [compare(run, trained, batches) for run in runs]
@@ -166,7 +170,7 @@ def expect_same(checks: Sequence[Check], precision: str) -> None:
     for check in checks:  # each by itself: a maximum over numbers may lose the one that is none
         if precision == "float32" and not check.share <= TOLERANCE:
             raise ExportError(
-                f"the file's embeddings differ from the model's by {check.share:.1e} of their scale, more than {TOLERANCE}; not kept"
+                f"the file's embeddings differ from the model's by {check.share:.1e} of a part's scale, above {TOLERANCE}; not kept"
             )
         if not check.cosine >= LEAST_COSINE:
             raise ExportError(f"in {precision} a clip's embedding has a cosine of {check.cosine:.3f} to the model's; not kept")

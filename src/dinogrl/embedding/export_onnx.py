@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
-from dinogrl.errors import DinogrlError, ExportError
-from dinogrl.onnx_sessions import onnx_session
+from dinogrl.errors import CheckpointError, DinogrlError, ExportError
+from dinogrl.onnx_sessions import failures, onnx_session
 
 Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
 OPSET = 18
@@ -62,7 +62,10 @@ def read(path: Path) -> ExportedModel:
     text = session.get_modelmeta().custom_metadata_map.get(HEADER)
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
+        try:
+            vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
+        except failures() as error:
+            raise CheckpointError(f"{path} fails on {len(frames)} clips: {' '.join(str(error).split())[:160]}") from error
         return vectors
 
     return exported_model(run, read_header(text, path), path)

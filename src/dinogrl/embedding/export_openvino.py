@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,8 @@ from dinogrl.embedding.export_graph import ExportGraph
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
 from dinogrl.errors import CheckpointError, DinogrlError
 
+DIGEST = "dinogrl_bin"
+"""Under this name the .xml keeps the SHA-256 of its .bin: another model's .bin of the same sizes would be taken without a word."""
 HINTS = {"bfloat16": "bf16"}
 """How to compute, where not in float32. A processor with bfloat16 arithmetic would take that unless told."""
 
@@ -29,28 +32,41 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
         model = openvino.convert_model(source)
         model.set_rt_info(header, [HEADER])
         _keep_pixels_exact(model)
-        openvino.save_model(model, path, compress_to_fp16=precision == "float16")
+        for _ in range(2):  # only a .bin that is written can be described in the .xml beside it
+            openvino.save_model(model, path, compress_to_fp16=precision == "float16")
+            model.set_rt_info(_digest(path), [DIGEST])
 
 
 def read(path: Path) -> ExportedModel:
     """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other, or where its .bin is not beside it."""
-    openvino = _library()
-    core = openvino.Core()
+    core = _library().Core()
     if not path.with_suffix(".bin").is_file():
         raise CheckpointError(f"{path} needs {path.with_suffix('.bin').name} beside it; copy both files")
     try:
         model = core.read_model(path)
-        header = read_header(model.get_rt_info([HEADER]).astype(str) if model.has_rt_info([HEADER]) else None, path)
+        text, digest = (model.get_rt_info([name]).astype(str) if model.has_rt_info([name]) else None for name in (HEADER, DIGEST))
+        header = read_header(text, path)
+        if digest != _digest(path):
+            raise CheckpointError(f"{path.with_suffix('.bin')} is not what was written with {path.name}; copy both files again")
         hint = HINTS.get(header.precision, "f32")
         threads = torch.get_num_threads()
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
     except RuntimeError as error:
-        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; is it an OpenVINO file?") from error
+        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it, or its .bin, is broken") from error
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
+        try:
+            return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} fails on {len(frames)} clips: {' '.join(str(error).split())[:160]}") from error
 
     return exported_model(run, header, path)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the .bin that lies beside ``path``."""
+    with path.with_suffix(".bin").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _keep_pixels_exact(model: Any) -> None:

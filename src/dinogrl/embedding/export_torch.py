@@ -53,7 +53,10 @@ def read(path: Path) -> ExportedModel:
     tensors, text = _contents(path)
     header = read_header(text, path)
     recipe = recipe_from_values(header.recipe, source=f"recipe inside {path}")
-    network = build_model(recipe, header.identities, start_weights=False)
+    try:
+        network = build_model(recipe, header.identities, start_weights=False)
+    except RuntimeError as error:  # torch's word for sizes that no memory holds
+        raise CheckpointError(f"{path}: a network as its header says cannot be made ({str(error)[:120]})") from error
     own = {name.removeprefix("network.").replace("gait.prior.prior.", "gait.prior."): tensor for name, tensor in tensors.items()}
     fit(network, own, str(path))
     graph = ExportGraph(network, (recipe.data.height, recipe.data.width), header.precision == "bfloat16")
