@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dinogrl import runtime
+from dinogrl import memory, runtime
 from dinogrl.data.frames import read_frame, resize
 from dinogrl.data.transforms import normalise
 from dinogrl.embedding.export import FORMATS, export_model, reference
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     given = parser.parse_args()
 
+    memory.keep_freed_memory()  # as every command does
     given.folder.mkdir(parents=True, exist_ok=True)
     frames = pictures(given.folder)
     trained = load_model(given.model or random_model(given.folder, frames))
