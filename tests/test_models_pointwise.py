@@ -58,14 +58,23 @@ def test_a_copy_shares_the_weights_and_leaves_the_original() -> None:
         torch.testing.assert_close(copied(torch.ones(3, 8)), network(torch.ones(3, 8)))
 
 
-def test_only_where_it_pays() -> None:
+def test_bfloat16_is_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "convolves_by_onednn", lambda where: True)
+    torch.manual_seed(1)
+    x, weight, bias = torch.randn(2, 9, 1536).bfloat16(), torch.randn(24, 1536).bfloat16(), torch.randn(24).bfloat16()
+    found = pointwise.linear(x, weight, bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, F.linear(x.double(), weight.double(), bias.double()).bfloat16(), rtol=2**-7, atol=1e-3)
+
+
+def test_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in other precisions, not on other devices, not under autocast, and not in a graph that is written to a file."""
     here = runtime.convolves_by_onednn(CPU)
-    assert pointwise.pays(CPU, torch.float32) == here
-    assert not pointwise.pays(CPU, torch.bfloat16) and not pointwise.pays(CPU, torch.float64)
-    assert not pointwise.pays(torch.device("cuda"), torch.float32)
+    assert pointwise.pays(CPU, torch.float32) == pointwise.pays(CPU, torch.bfloat16) == here
+    assert not pointwise.pays(CPU, torch.float64) and not pointwise.pays(torch.device("cuda"), torch.float32)
+    monkeypatch.setattr(runtime, "convolves_by_onednn", lambda where: True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not pointwise.pays(CPU, torch.float32)
+        assert pointwise.linear(torch.ones(2, 3, 8), torch.ones(4, 8)).dtype == torch.bfloat16
 
     class Linear(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
