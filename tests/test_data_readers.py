@@ -306,6 +306,13 @@ def test_nothing_known_says_what_was_expected(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_another_layout_than_what_lies_there_is_named(tmp_path: Path) -> None:
+    """A recipe may name its layout; ``dinogrl check`` would only say that all is well."""
+    tiny_datasets.folder(tmp_path)
+    with pytest.raises(DataError, match=r"is laid out as folder, not as hitsz-vcm; .*data\.layout=auto"):
+        open_dataset(tmp_path, "hitsz-vcm")
+
+
 def test_the_wrong_layout_is_an_error(tmp_path: Path) -> None:
     tiny_datasets.hitsz_vcm(tmp_path, train=2, test=1)
     for layout in ("buptcampus", "folder"):

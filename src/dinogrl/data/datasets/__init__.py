@@ -47,6 +47,9 @@ def open_dataset(
     dataset = read_dataset(root, layout, choices, problems)
     stop_at_errors(problems, root)
     if not (dataset.train or dataset.query or dataset.gallery):
+        lying = _recognised(root)
+        if lying and dataset.name not in lying:
+            raise DataError(f"{root} is laid out as {lying[0]}, not as {dataset.name}; leave it to data.layout=auto")
         raise DataError(f"{root} holds no usable tracklet as {dataset.name}; `dinogrl check {root}` says why")
     return dataset
 
@@ -67,13 +70,18 @@ def find_layout(root: Path, layout: str = "auto") -> str:
     if layout != "auto":
         DATASETS[layout]  # an unknown name is an error of its own
         return layout
-    known = [name for name, entry in DATASETS.items() if entry.recognises(root)]
+    known = _recognised(root)
     if known:
         return known[0]
-    inside = [child for child in sorted(root.iterdir()) if child.is_dir() and any(e.recognises(child) for e in DATASETS.values())]
+    inside = [child for child in sorted(root.iterdir()) if child.is_dir() and _recognised(child)]
     hint = f"; there is one in {inside[0]}, give that" if inside else ""
     expected = "; ".join(f"{name}: {entry.expects}" for name, entry in DATASETS.items())
     raise DataError(f"no known dataset at {root}{hint} (expected {expected})")
+
+
+def _recognised(root: Path) -> list[str]:
+    """Layouts that what lies at ``root`` may be in, the surest first."""
+    return [name for name, entry in DATASETS.items() if entry.recognises(root)]
 
 
 def _optional_path(path: str | Path | None) -> Path | None:
