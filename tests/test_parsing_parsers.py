@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dinogrl.errors import CheckpointError, DinogrlError
+from dinogrl.errors import CheckpointError, DataError, DinogrlError
 from dinogrl.parsing import ParserSettings, load_parser
 from dinogrl.parsing.grapy import SCALES, GrapyParser, load_grapy
 from dinogrl.parsing.grapy_network import SHARED_HEADS, GrapyNetwork
@@ -306,6 +306,15 @@ def test_a_parsing_adds_up() -> None:
     assert np.array_equal(parsing.inside, probabilities.argmax(dim=0).numpy() != 0)
     assert np.array_equal(parsing_of(probabilities, {3}).inside, probabilities.argmax(dim=0).numpy() == 3)
     assert parsing.mask().dtype == np.uint8 and len(LIP.classes) == 20
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_parser_that_gives_no_numbers_gives_no_mask(broken: float) -> None:
+    """NaN would come out as an empty mask, frame after frame."""
+    probabilities = torch.full((4, 3, 2), 0.25)
+    probabilities[:, 1, 1] = broken
+    with pytest.raises(DataError, match="not finite"):
+        parsing_of(probabilities)
 
 
 def test_unknown_parsers_and_no_weights_are_named() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dinogrl.data.frames import Image
+from dinogrl.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class HumanParser(Protocol):
 
 def parsing_of(probabilities: Tensor, persons: Collection[int] | None = None) -> Parsing:
     """Probabilities (classes,H,W) -> :class:`Parsing`. ``persons``: the classes that are parts of a person; all but the first where
-    not given."""
+    not given. Raises :class:`DataError` for probabilities that are no numbers: of them any mask could be made."""
+    if not torch.isfinite(probabilities).all():
+        raise DataError("the parser's output is not finite; its weights are broken, or too large for this device's precision")
     classes = probabilities.argmax(dim=0)
     parts = torch.tensor(sorted(range(1, len(probabilities)) if persons is None else persons), device=classes.device)
     person = probabilities[parts].sum(dim=0).clamp(0, 1)
