@@ -13,7 +13,7 @@ from dinogrl.cli import main as cli
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.frames import encode_png, read_clip
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
-from dinogrl.data.masks import mask_path, read_masks
+from dinogrl.data.masks import expect_masks, mask_path, read_masks
 from dinogrl.data.transforms import Change, apply, move_masks
 from dinogrl.embedding.test_time import FlipAveraged
 from dinogrl.errors import DataError, RecipeError
@@ -155,5 +155,27 @@ def test_a_whole_run_on_masks(world: Path, tmp_path: Path, capsys: pytest.Captur
     capsys.readouterr()
     nowhere = [WORDS[0], "data.masks=nowhere", "--data", str(world), "--out", str(tmp_path / "other")]
     assert cli.main(["train", "demo_dinogrl", *TINY, *nowhere]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "has no mask in the folder nowhere" in error
+    error = capsys.readouterr().err.strip()
+    assert "tracklets lack masks in the folder nowhere" in error and len(error.splitlines()) == 1
+
+
+def test_half_a_folder_of_masks_is_said_before_the_first_step(world: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(world)
+    for tracklet in dataset.train[:-3]:
+        for index in range(len(tracklet.frames)):
+            mask = tmp_path / tracklet.path(index).relative_to(dataset.root).with_suffix(".png")
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            mask.touch()
+    expect_masks(dataset.train[:-3], str(tmp_path))
+    told = rf"3 of {len(dataset.train)} tracklets lack masks .* first is '{dataset.train[-3].id}'.*dinogrl parse"
+    for broken in ("stop", "neighbour"):
+        with pytest.raises(DataError, match=told):
+            expect_masks(dataset.train, str(tmp_path), broken)
+
+
+def test_a_mask_that_a_broken_frame_cannot_have_is_not_asked_for(tmp_path: Path) -> None:
+    tracklet = open_dataset(tiny_datasets.hitsz_vcm(tmp_path, train=1, test=1)).train[0]
+    tracklet.path(len(tracklet.frames) - 1).write_bytes(b"\xff\xd8\xff broken")
+    expect_masks([tracklet], "masks", "neighbour")
+    with pytest.raises(DataError, match="1 of 1 tracklets lack masks"):
+        expect_masks([tracklet], "masks", "stop")

@@ -6,6 +6,7 @@ begins there too. A simulated world's true silhouettes lie so, in its folder ``s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,29 @@ def read_masks(
             path = _nearest(tracklet, index, folder)
         masks[place] = read_frame(path, size)[..., 0]
     return masks
+
+
+def expect_masks(tracklets: Sequence[Tracklet], folder: str, broken: BrokenFrames = "stop") -> None:
+    """Look for the mask of every tracklet's last frame, before a run begins that would meet the gap hours later.
+
+    Parsers go from tracklet to tracklet, so this finds what one left that was stopped. Raises :class:`DataError` for the lack of
+    any but those of frames that, by ``broken``, need none.
+    """
+    lacking = [tracklet for tracklet in tracklets if not _has_last(tracklet, folder, broken)]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(tracklets)} tracklets lack masks in the folder {folder}, the first is {lacking[0].id!r};"
+            " each frame needs one; a `dinogrl parse` that was stopped goes on when it is called again"
+        )
+
+
+def _has_last(tracklet: Tracklet, folder: str, broken: BrokenFrames) -> bool:
+    last = len(tracklet.frames) - 1
+    try:
+        mask_path(tracklet, last, folder)
+    except DataError:
+        return broken == "neighbour" and fault(tracklet.path(last), full=True) is not None
+    return True
 
 
 def _nearest(tracklet: Tracklet, index: int, folder: str) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from dinogrl import checkpoints, runtime
 from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
+from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.archive import save_embeddings
 from dinogrl.embedding.exported import ExportedModel
 from dinogrl.embedding.opening import model_file, open_model
@@ -71,6 +72,8 @@ def evaluate_checkpoint(
     if rules.frames == 1:  # one image a tracklet: a video model's longer clip would only repeat it
         settings = settings.model_copy(update={"frames": 1})
     expect_sides(rules, dataset)
+    if settings.masks is not None:
+        expect_masks([*dataset.query, *dataset.gallery], settings.masks, settings.broken_frames)
     where = runtime.device(device)
     checkpoints.expect_writable(folder)
     bfloat16 = runtime.wants_bfloat16(recipe.precision, where)

@@ -15,6 +15,7 @@ from lightning_fabric.strategies import DDPStrategy
 from dinogrl import checkpoints, distributed, runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
+from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.extract import extract
 from dinogrl.embedding.prepare import search_aids
 from dinogrl.embedding.search_aids import store_aids
@@ -132,6 +133,8 @@ def open_training_data(recipe: Recipe, data: Path) -> Dataset:
     if settings.frames > 1 and all(len(tracklet.frames) == 1 for tracklet in dataset.train):
         asked = f"the recipe's clips have {settings.frames} frames"
         raise DataError(f"{data} holds single images, {asked}; use the recipe dinogrl_image, or data.frames=1")
+    if settings.masks is not None:
+        expect_masks(dataset.train, settings.masks, settings.broken_frames)
     return dataset
 
 
