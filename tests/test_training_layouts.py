@@ -83,5 +83,7 @@ def test_embedder_takes_paths_and_arrays_alike(tiny_world: Path, tmp_path: Path)
     assert by_path.shape == by_array.shape and embedder.distance(by_path, by_array) == pytest.approx(0, abs=1e-5)
     with pytest.raises(DataError, match="visible or infrared"):
         embedder.embed(frames, "thermal")
+    with pytest.raises(DataError, match="expected the frames of one tracklet, a list"):
+        embedder.embed(str(tiny_world), "visible")
     with pytest.raises(DataError, match="without frames"):
         embedder.embed([], "visible")

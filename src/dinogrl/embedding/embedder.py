@@ -79,6 +79,10 @@ class Embedder:
         A frame is the path of an image, or an RGB array (H,W,3) uint8 of any size. T frames are taken as at test time. Raises
         :class:`DataError` for an empty tracklet, an unreadable image, an array of another form or an unknown modality.
         """
+        if isinstance(frames, (str, Path)):
+            raise DataError(
+                f"given {frames}, expected the frames of one tracklet, a list: sorted(Path({str(frames)!r}).glob('*.jpg'))"
+            )
         if not len(frames):
             raise DataError("a tracklet without frames cannot be embedded; give one frame at least")
         settings = self.trained.recipe.data
