@@ -136,6 +136,15 @@ def test_a_run_is_never_overwritten_and_never_mixed(tiny_world: Path, tmp_path: 
         train(tiny("training.epochs=1", "training.steps_per_epoch=1", "objective.margin=0.5"), tiny_world, tmp_path, resume=True)
 
 
+def test_a_run_that_a_broken_frame_stopped_goes_on_without_it(tiny_world: Path, tmp_path: Path) -> None:
+    """As the error advises; where every frame can be read, the change changes nothing."""
+    words = ("training.epochs=1", "training.steps_per_epoch=1")
+    before = load_model(train(tiny(*words), tiny_world, tmp_path)).fingerprint
+    (tmp_path / MODEL).unlink()
+    gone_on = train(tiny(*words, "data.broken_frames=neighbour"), tiny_world, tmp_path, resume=True)
+    assert load_model(gone_on).fingerprint == before
+
+
 def test_a_recipe_with_typos_names_them_all() -> None:
     with pytest.raises(RecipeError, match=r"2 problem\(s\).*margn.*did you mean 'margin'.*epohs.*did you mean 'epochs'"):
         load_recipe("demo_dinogrl", ["objective.margn=1", "training.epohs=3"])

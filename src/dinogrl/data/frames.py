@@ -29,7 +29,7 @@ _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB\x60\x82"
-_ADVICE = "; restore the file, or set data.broken_frames=neighbour to use the frame beside it"
+_ADVICE = "; restore the file, or train with data.broken_frames=neighbour (--resume too), which takes the frame beside it"
 
 
 def read_frame(path: str | Path, size: tuple[int, int] | None = None) -> Image:

@@ -70,8 +70,9 @@ def _lay_out_like_parameters(optimiser: Optimizer) -> None:
                 slots[name] = torch.empty_like(parameter).copy_(value)
 
 
-# Fields that say how and how long a run goes, not what it learns from.
-_FREE = {f"training.{name}" for name in ("device", "epochs", "checkpoint_minutes", "compile", "recompute")} | {"data.workers"}
+# Fields that say how and how long a run goes, not what it learns from; a run that a broken frame stopped may go on without it.
+_FREE = {f"training.{name}" for name in ("device", "epochs", "checkpoint_minutes", "compile", "recompute")}
+_FREE |= {"data.workers", "data.broken_frames"}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
