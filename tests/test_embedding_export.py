@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,14 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path: Pa
     (tmp_path / "folder.onnx").rmdir()
     with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
         export_model(model, tmp_path / "model.onnx", format="onx", frames=pictures)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prior_in_bfloat16_is_no_float32_file(folder: Path, tmp_path: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    own = trained("dinogrl_sasgl", folder)
+    rounded = tiny_recipe("dinogrl_sasgl", *BOTH, "model.gait.prior.precision=bfloat16")
+    with pytest.raises(ExportError, match="computes its prior in bfloat16"):
+        export_model(replace(own, recipe=rounded), tmp_path / "m.onnx", format="onnx", frames=pictures)
     assert not list(tmp_path.iterdir())
 
 

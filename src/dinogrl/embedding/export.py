@@ -87,8 +87,8 @@ def export_model(
     """Write ``out`` (OpenVINO: and the .bin beside it), checked on clips of ``frames`` of several B, T, H and W.
 
     ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
-    without this precision, for another suffix than the format's or a folder of that name, for weights that are too large for the
-    format, for a network that the exporter cannot follow, and where the file's embeddings are not the model's.
+    without this precision or a recipe with another, for another suffix than the format's or a folder of that name, for weights that
+    are too large for the format, for a network that the exporter cannot follow, and where the file's embeddings are not the model's.
     """
     chosen = FORMATS[format]
     if precision not in chosen.precisions:
@@ -97,6 +97,12 @@ def export_model(
         raise ExportError(f"{out} is a folder; give the name of a file in it")
     if out.suffix != chosen.suffix:
         raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
+    gait = trained.recipe.model.gait
+    if precision == "float32" and gait is not None and gait.prior.precision == "bfloat16":
+        raise ExportError(
+            "this recipe computes its prior in bfloat16 (model.gait.prior.precision), which a file in float32 does not; "
+            "give another precision"
+        )
     if not frames:
         raise ExportError("an export is checked on pictures; give one at least")
     size = (trained.recipe.data.height, trained.recipe.data.width)
