@@ -88,7 +88,7 @@ def export_model(
 
     ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
     without this precision or a recipe with another, for another suffix than the format's or a folder of that name, for weights that
-    are too large for the format, for a network that the exporter cannot follow, and where the file's embeddings are not the model's.
+    are too large for the format, for a network that no exporter can follow, and where the file's embeddings are not the model's.
     """
     chosen = FORMATS[format]
     if precision not in chosen.precisions:
