@@ -54,6 +54,11 @@ def test_a_network_of_transformers_parses(segformer: Path) -> None:
     assert parser_in(segformer / ".." / segformer.name).identity == parser.identity, "the same weights by another path"
 
 
+def test_loading_prints_nothing(segformer: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    parser_in(segformer)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_network_of_transformers_gives_its_own_post_processing(segformer: Path) -> None:
     frame = picture(50, 20)
     prepare = transformers.AutoImageProcessor.from_pretrained(segformer, backend="pil")

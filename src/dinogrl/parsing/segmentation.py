@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ class SegmentationParser:
         ]
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The command shows how far it is; a second bar, of the second that loading takes, would be noise in a log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _load(folder: Path) -> tuple[Any, Any]:
     """Image processor and network. Raises ValueError and what transformers raises."""
     from transformers import (
@@ -81,9 +96,10 @@ def _load(folder: Path) -> tuple[Any, Any]:
         family = AutoModelForUniversalSegmentation
     else:
         raise ValueError(f"{config.model_type} tells no classes of pixels apart, or in a way that is not read here")
-    network, told = family.from_pretrained(
-        folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-    )
+    with _without_bars():
+        network, told = family.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
     missing = sorted(told["missing_keys"] & {parameter for parameter, _ in network.named_parameters()})
     if missing:  # transformers would leave them random
         raise ValueError(f"its file lacks {len(missing)} of the network's tensors: {', '.join(missing[:3])} ...")
