@@ -20,7 +20,7 @@ from dinogrl.cli.main import main
 from dinogrl.data.frames import read_frame, resize
 from dinogrl.embedding import export_onnx, export_torch
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.embedding.export import FORMATS, Check, Clips, check_clips, compare, expect_same, export_model, reference
+from dinogrl.embedding.export import FORMATS, Clips, check_clips, compare, export_model, reference
 from dinogrl.embedding.export_graph import ExportGraph, resize_like_uint8, stripes_by_rows
 from dinogrl.embedding.exported import HEADER, ExportedModel
 from dinogrl.errors import CheckpointError, ExportError, UnknownNameError
@@ -332,16 +332,6 @@ def test_the_command_says_what_it_cannot_take(tmp_path: Path, folder: Path, caps
         assert main(["export", *arguments, "--format", "onnx"]) == 2
         assert expected in " ".join(capsys.readouterr().err.split())
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
-
-
-def test_tolerance_is_a_share_of_large_embeddings_and_no_answer_passes() -> None:
-    expect_same([Check(1, 1, SIZE, 9e-3, 100.0, 1.0)], "float32")
-    good = Check(1, 1, SIZE, 0.0, 1.0, 1.0)
-    for bad in (Check(1, 1, SIZE, 2e-4, 0.5, 1.0), Check(1, 1, SIZE, float("nan"), 1.0, float("nan"))):
-        with pytest.raises(ExportError):
-            expect_same([good, bad, good], "float32")
-    with pytest.raises(ExportError, match="a cosine of"):
-        expect_same([Check(1, 1, SIZE, 1.0, 1.0, 0.5)], "int8")
 
 
 def test_compare_measures_by_hand(model: TrainedModel, pictures: list[NDArray[np.uint8]]) -> None:
