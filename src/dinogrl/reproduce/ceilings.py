@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from dinogrl import runtime
+from dinogrl.models.backbones.pointwise import convolved
 
 
 @dataclass(frozen=True)
 class Ceilings:
     """FLOP/s of large matrix products in two precisions, bytes/s that a copy reads and writes.
 
-    Products are done in both ways that torch has, as such and as convolutions; the faster one counts.
+    Where torch convolves by another library than it multiplies, products are done in both ways; the faster one counts.
     """
 
     float32: float
@@ -30,9 +30,10 @@ def measure_ceilings(device: torch.device, repetitions: int = 3) -> Ceilings:
 
     def product(dtype: torch.dtype) -> float:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        ways = (lambda: a @ b, lambda: F.conv2d(a.view(8, 1, -1, side).permute(0, 3, 1, 2), b[..., None, None]))
-        with torch.inference_mode():
-            return max(2 * side**3 / best_seconds(way, device, repetitions) for way in ways)
+        ways = [lambda: a @ b]
+        if runtime.convolves_by_onednn(device):
+            ways.append(lambda: convolved(a.view(8, -1, side), b))
+        return max(2 * side**3 / best_seconds(way, device, repetitions) for way in ways)
 
     source = torch.randn(2**26, device=device)  # 256 MiB: more than any cache
     target = torch.empty_like(source)

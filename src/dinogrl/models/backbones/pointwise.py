@@ -30,16 +30,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.ndim < 2 or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type) or not pays(x.device, x.dtype):
         return F.linear(x, weight, bias)
     if x.dtype != torch.float32:
-        return _convolved(x, weight, bias)
+        return convolved(x, weight, bias)
     # oneDNN adds up all D products one after the other; sums of fewer, added up, lose fewer digits
     shares = zip(x.split(AT_ONCE, dim=-1), weight.split(AT_ONCE, dim=1), strict=True)
-    result = _convolved(*next(shares), bias)
+    result = convolved(*next(shares), bias)
     for columns, weights in shares:
-        result = result + _convolved(columns, weights, None)
+        result = result + convolved(columns, weights)
     return result
 
 
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` as one convolution, wherever it is. (...,N,D) by (C,D) -> (...,N,C)"""
     # a pixel of the picture is a token: channels last is how the tokens lie already, so that nothing is moved
     picture = x.reshape(-1, 1, *x.shape[-2:]).permute(0, 3, 1, 2)
     return F.conv2d(picture, weight[..., None, None], bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
