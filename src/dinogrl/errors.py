@@ -50,3 +50,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'margin'?"`` when a known word is near, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def in_one_line(said: object, most: int) -> str:
+    """What another library says, for a message of ours: on one line, ``most`` characters at most."""
+    return " ".join(str(said).split())[:most]

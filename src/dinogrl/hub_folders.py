@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, StrictDataclassError
 
 from dinogrl.checkpoints import load_foreign
-from dinogrl.errors import DinogrlError
+from dinogrl.errors import DinogrlError, in_one_line
 
 UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, StrictDataclassError)
 """What transformers raises for a folder that it cannot make a model of."""
@@ -41,5 +41,5 @@ def _folder(name: str, kind: str, instead: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error, 160)
         raise DinogrlError(f"cannot get the {kind} {name!r} from the hub: {reason}; give {instead}a local folder") from error

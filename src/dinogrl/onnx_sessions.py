@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dinogrl.errors import CheckpointError, DinogrlError
+from dinogrl.errors import CheckpointError, DinogrlError, in_one_line
 
 
 def onnx_session(path: Path, device: str = "cpu") -> Any:
@@ -34,7 +34,7 @@ def onnx_session(path: Path, device: str = "cpu") -> Any:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
         session.get_modelmeta().custom_metadata_map  # noqa: B018 - read once: a broken one fails here
     except failures() as error:
-        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it is broken or no ONNX file") from error
+        raise CheckpointError(f"cannot read {path}: {in_one_line(error, 160)}; it is broken or no ONNX file") from error
     return session
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, in_one_line
 from dinogrl.records import Tracklet
 
 Image = NDArray[np.uint8]
@@ -75,7 +75,7 @@ def _decode_other(content: bytes) -> Image:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise DataError(f"is truncated or broken ({' '.join(str(error).split())[:120]})") from error
+        raise DataError(f"is truncated or broken ({in_one_line(error, 120)})") from error
     if image is None:
         raise DataError("is no image, or a broken one")
     return np.asarray(image, dtype=np.uint8)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
-from dinogrl.errors import CheckpointError, DinogrlError, ExportError
+from dinogrl.errors import CheckpointError, DinogrlError, ExportError, in_one_line
 from dinogrl.onnx_sessions import failures, onnx_session
 
 Clips = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -65,7 +65,7 @@ def read(path: Path) -> ExportedModel:
         try:
             vectors: NDArray[np.float32] = session.run([OUTPUT], dict(zip(INPUTS, (frames, modality), strict=True)))[0]
         except failures() as error:
-            raise CheckpointError(f"{path} fails on {len(frames)} clips: {' '.join(str(error).split())[:160]}") from error
+            raise CheckpointError(f"{path} fails on {len(frames)} clips: {in_one_line(error, 160)}") from error
         return vectors
 
     return exported_model(run, read_header(text, path), path)

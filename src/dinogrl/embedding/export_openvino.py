@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from dinogrl.embedding import export_onnx
 from dinogrl.embedding.export_graph import ExportGraph
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
-from dinogrl.errors import CheckpointError, DinogrlError
+from dinogrl.errors import CheckpointError, DinogrlError, in_one_line
 
 DIGEST = "dinogrl_bin"
 """Under this name the .xml keeps the SHA-256 of its .bin: another model's .bin of the same sizes would be taken without a word."""
@@ -32,9 +33,10 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
         model = openvino.convert_model(source)
         model.set_rt_info(header, [HEADER])
         _keep_pixels_exact(model)
-        for _ in range(2):  # only a .bin that is written can be described in the .xml beside it
-            openvino.save_model(model, path, compress_to_fp16=precision == "float16")
-            model.set_rt_info(_digest(path), [DIGEST])
+        save = partial(openvino.save_model, model, path, compress_to_fp16=precision == "float16")
+        save()
+        model.set_rt_info(_digest(path), [DIGEST])  # only a .bin that is written can be described in the .xml beside it
+        save()
 
 
 def read(path: Path) -> ExportedModel:
@@ -52,13 +54,13 @@ def read(path: Path) -> ExportedModel:
         threads = torch.get_num_threads()
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
     except RuntimeError as error:
-        raise CheckpointError(f"cannot read {path}: {' '.join(str(error).split())[:160]}; it, or its .bin, is broken") from error
+        raise CheckpointError(f"cannot read {path}: {in_one_line(error, 160)}; it, or its .bin, is broken") from error
 
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         try:
             return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
         except RuntimeError as error:
-            raise CheckpointError(f"{path} fails on {len(frames)} clips: {' '.join(str(error).split())[:160]}") from error
+            raise CheckpointError(f"{path} fails on {len(frames)} clips: {in_one_line(error, 160)}") from error
 
     return exported_model(run, header, path)
 

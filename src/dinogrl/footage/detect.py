@@ -11,7 +11,7 @@ import torch
 
 from dinogrl import runtime
 from dinogrl.data.frames import Image
-from dinogrl.errors import DinogrlError
+from dinogrl.errors import DinogrlError, in_one_line
 from dinogrl.footage.boxes import Boxes, alone, merged
 from dinogrl.hub_folders import UNLOADABLE, model_folder
 
@@ -96,7 +96,7 @@ class TransformersDetector:
                 source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
             )
         except UNLOADABLE as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error, 200)
             raise DinogrlError(f"detector {name!r} is no object detector that can be loaded: {reason}") from error
         labels = {int(number): str(label).lower() for number, label in self._network.config.id2label.items()}
         self._persons = [number for number, label in labels.items() if label in PERSONS]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dinogrl.errors import GalleryError
+from dinogrl.errors import GalleryError, in_one_line
 from dinogrl.gallery.entries import LONGEST, key_of
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class MilvusTable:
         try:
             yield
         except MilvusException as error:
-            raise GalleryError(f"Milvus at {self.address} refuses: {' '.join(str(error.message).split())[:300]}") from error
+            raise GalleryError(f"Milvus at {self.address} refuses: {in_one_line(error.message, 300)}") from error
 
 
 def is_file(address: str) -> bool:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from dinogrl.checkpoints import expect_keys, load_tensors
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, in_one_line
 from dinogrl.models.backbones.dinov2 import SHIPPED
 from dinogrl.models.backbones.dinov3 import FrozenDinov3, dinov3_state
 from dinogrl.models.backbones.frozen import FrozenPrior
@@ -144,7 +144,7 @@ def _from_hub(name: str, family: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["config.json", "model*.safetensors*"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot get the {_TITLES[family]} weights {name!r} from the hub: {' '.join(str(error).split())[:160]}; give "
+            f"cannot get the {_TITLES[family]} weights {name!r} from the hub: {in_one_line(error, 160)}; give "
             f"model.gait.prior.weights or {VARIABLES[family]} the path of "
             "the authors' .pth, a .safetensors file or a Hugging Face directory"
         ) from error

@@ -17,7 +17,7 @@ from torch import Tensor
 from dinogrl.catalog import Catalog
 from dinogrl.data.frames import Image, resize
 from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, in_one_line
 from dinogrl.onnx_sessions import failures, onnx_session
 from dinogrl.parsing.parser import Parsing, parsing_of
 
@@ -97,7 +97,7 @@ class OnnxParser:
         try:
             outputs = np.concatenate([self._session.run(None, {self._input.name: group})[0] for group in groups])
         except failures() as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error, 200)
             raise CheckpointError(f"{self._path} fails on pictures of {self._size} pixels: {reason}") from error
         maps = self._probabilities(outputs)
         persons = frozenset(range(maps.shape[1])) - {self._settings.background}

@@ -14,7 +14,7 @@ from torch import Tensor
 from dinogrl import runtime
 from dinogrl.checkpoints import fingerprint
 from dinogrl.data.frames import Image
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, in_one_line
 from dinogrl.hub_folders import UNLOADABLE, model_folder
 from dinogrl.parsing.parser import Parsing, by_size, parsing_of
 
@@ -37,7 +37,7 @@ class SegmentationParser:
         try:
             self._prepare, self._network = _load(folder)
         except UNLOADABLE as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error, 200)
             raise CheckpointError(f"{name!r} is no segmentation network of transformers that can be loaded: {reason}") from error
         labels = {int(number): str(label).lower() for number, label in self._network.config.id2label.items()}
         self._name = name
@@ -58,7 +58,7 @@ class SegmentationParser:
             batch = self._prepare(images=pictures, input_data_format="channels_last", return_tensors="pt").to(self._device)
             probabilities = class_probabilities(self._network(**batch))
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error, 200)
             raise CheckpointError(f"{self._name!r} cannot parse pictures of {size[0]}x{size[1]} pixels: {reason}") from error
         return [
             parsing_of(F.interpolate(one[None], size, mode="bilinear", align_corners=False)[0], self._persons)
