@@ -34,18 +34,19 @@ assert resident() - before < 40 * 2**20, resident() - before
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
 def test_freed_memory_is_kept_for_what_comes_next() -> None:
-    """A block that would be the system's again has pages already when it is asked for once more."""
+    """What is asked for where a larger block was has pages already, where they would have been the system's again."""
     script = """
 import resource
 
-def new_pages():
+def new_pages(mebibytes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(64 * 2**20 // 4)
+    torch.ones(mebibytes * 2**20 // 4)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-new_pages()
-assert new_pages() > 10_000, "this system gives pages without a fault: nothing to see here"
+new_pages(256)
+assert new_pages(64) > 10_000, "this system gives pages without a fault: nothing to see here"
 memory.keep_freed_memory()
-assert min(new_pages() for _ in range(5)) < 100
+new_pages(256)  # larger: glibc takes a hole for an aligned block only where the block fits with room to spare
+assert new_pages(64) < 1_000
 """
     subprocess.run([sys.executable, "-c", RESIDENT + script], check=True)
