@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from dinogrl import memory
-from dinogrl.models.backbones.resnet import Layers, Stem
-from dinogrl.models.streams.gait import MapEncoder
-from dinogrl.models.streams.silhouette import GaitPrior
+from dinogrl.models.backbones.recompute import Recomputing
+from dinogrl.models.backbones.resnet import Layers
 from dinogrl.recipes.schema import Training
 
 
@@ -15,12 +14,10 @@ def tune(network: nn.Module, recipe: Training) -> None:
     """Set up ``recipe.recompute`` and ``recipe.compile``, and what this process does with freed memory."""
     memory.keep_freed_memory()
     for part in network.modules():
-        if isinstance(part, (Stem, MapEncoder, GaitPrior)):
+        if isinstance(part, Recomputing):
             part.recompute = recipe.recompute
     resnets = [part for part in network.modules() if isinstance(part, Layers)]
     for resnet in resnets:
-        resnet.recompute = 4 if recipe.recompute else 0
+        resnet.recompute = 3 if recipe.recompute else 0  # the last layer's results are wanted at once
         if recipe.compile:
             resnet.compile()
-    if recipe.recompute:
-        resnets[-1].recompute -= 1  # what comes last is wanted again at once

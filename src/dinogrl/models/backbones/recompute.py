@@ -11,6 +11,16 @@ from torch.utils.checkpoint import checkpoint
 from dinogrl import memory
 
 
+class Recomputing(nn.Module):
+    """A part of which training keeps the results only, where ``recompute`` is set."""
+
+    recompute = False
+
+    def kept_or_recomputed(self, function: Callable[..., Tensor], *given: Tensor | None, tidy: bool = False) -> Tensor:
+        """``function(*given)``, of this part's own layers; ``tidy`` as in :func:`recomputed`."""
+        return recomputed(self, function, *given, tidy=tidy) if self.recompute and self.training else function(*given)
+
+
 def recomputed(module: nn.Module, function: Callable[..., Tensor], *given: Tensor | None, tidy: bool = False) -> Tensor:
     """``function(*given)``, only its result kept. Same gradients; the batch norms of ``module`` count the batch once.
 

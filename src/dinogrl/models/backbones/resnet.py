@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinogrl.models.backbones.recompute import recomputed
+from dinogrl.models.backbones.recompute import Recomputing, recomputed
 
 EXPANSION = 4
 
@@ -85,13 +85,8 @@ class NonLocal(nn.Module):
         return torch.as_tensor(self.W(gathered.unflatten(2, x.shape[2:])) + x)
 
 
-class Stem(nn.Module):
-    """7x7 convolution of stride 2, batch norm, (ReLU,) 3x3 max pooling of stride 2. (N,3,H,W) -> (N,width,H/4,W/4)
-
-    With ``recompute`` set, training keeps the result only (:mod:`dinogrl.models.backbones.recompute`).
-    """
-
-    recompute = False
+class Stem(Recomputing):
+    """7x7 convolution of stride 2, batch norm, (ReLU,) 3x3 max pooling of stride 2. (N,3,H,W) -> (N,width,H/4,W/4)"""
 
     def __init__(self, width: int, relu: bool = True) -> None:
         super().__init__()
@@ -101,7 +96,7 @@ class Stem(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return recomputed(self, self._through, x) if self.recompute and self.training else self._through(x)
+        return self.kept_or_recomputed(self._through, x)
 
     def _through(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv1(x))
@@ -141,8 +136,7 @@ class Layers(nn.Module):
             assert isinstance(blocks, nn.Sequential) and isinstance(attention, nn.ModuleList)
             layer = partial(_through_layer, blocks, attention)
             again = self.training and i <= self.recompute
-            # tidying takes time: at every second layer it keeps the peak as low as at every one
-            x = recomputed(nn.ModuleList([blocks, attention]), layer, x, tidy=i % 2 == 0) if again else layer(x)
+            x = recomputed(nn.ModuleList([blocks, attention]), layer, x, tidy=True) if again else layer(x)
         return x
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinogrl.models.backbones.frozen import FrozenPrior
-from dinogrl.models.backbones.recompute import recomputed
+from dinogrl.models.backbones.recompute import Recomputing
 from dinogrl.models.backbones.resnet import BasicBlock, Layers, conv3x3, initialise
 from dinogrl.models.pooling import set_pooling
 from dinogrl.models.precision import laid_out
@@ -19,13 +19,8 @@ from dinogrl.models.streams.start import start_mask
 from dinogrl.records import SilhouetteMaps
 
 
-class MapEncoder(nn.Module):
-    """The first convolutions on a map: 3x3, batch norm, ReLU, one basic block. (N,C,h,w) -> (N,embed,h,w)
-
-    With ``recompute`` set, training keeps the result only.
-    """
-
-    recompute = False
+class MapEncoder(Recomputing):
+    """The first convolutions on a map: 3x3, batch norm, ReLU, one basic block. (N,C,h,w) -> (N,embed,h,w)"""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -35,7 +30,7 @@ class MapEncoder(nn.Module):
         initialise(self)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return recomputed(self, self._through, maps) if self.recompute and self.training else self._through(maps)
+        return self.kept_or_recomputed(self._through, maps)
 
     def _through(self, maps: Tensor) -> Tensor:
         encoded: Tensor = self.layer1(F.relu(self.bn1(self.conv1(laid_out(maps))), inplace=True))

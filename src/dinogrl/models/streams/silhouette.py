@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinogrl.models.backbones import pointwise
-from dinogrl.models.backbones.recompute import recomputed
+from dinogrl.models.backbones.recompute import Recomputing
 from dinogrl.models.precision import full
 from dinogrl.models.streams.marked_norm import MarkedNorm
 
@@ -30,11 +30,15 @@ def finer(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass
 class Statistics:
-    """Mean and variance (C,) of ``count`` rows."""
+    """Mean and variance (D,) of ``count`` rows made from tokens; ``centred``: the tokens (N,h0,w0,D) less that mean.
+
+    Every layer that reads the tokens in training keeps these for its backward pass: made here, they are kept once.
+    """
 
     mean: Tensor
     variance: Tensor
     count: Tensor
+    centred: Tensor
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -61,11 +65,11 @@ class RowNorm(nn.BatchNorm1d):
         if self.training:
             assert found is not None, "training needs the batch's statistics"
             self.remember(found.mean, found.variance, found.count)
-            mean, variance = found.mean, found.variance
+            centred, variance = found.centred, found.variance
         else:
             assert self.running_mean is not None and self.running_var is not None
-            mean, variance = self.running_mean, self.running_var
-        return pointwise.linear(tokens - mean.to(tokens.dtype), linear.weight * torch.rsqrt(variance + self.eps), linear.bias)
+            centred, variance = tokens - self.running_mean.to(tokens.dtype), self.running_var
+        return pointwise.linear(centred, linear.weight * torch.rsqrt(variance + self.eps), linear.bias)
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
@@ -77,14 +81,18 @@ class RowNorm(nn.BatchNorm1d):
         self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)
 
 
-@torch.no_grad()
 def fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Statistics:
-    """Statistics of ``tokens`` (N,h0,w0,C) interpolated to ``size``, over all rows or those that ``chosen`` (N,h,w) marks."""
-    with torch.autocast(tokens.device.type, enabled=False):
-        return _fine_statistics(tokens, size, chosen)
+    """Statistics of ``tokens`` (N,h0,w0,D) interpolated to ``size``, over all rows or those that ``chosen`` (N,h,w) marks.
+
+    No gradient flows through mean and variance. Through ``centred`` it does, to what may adapt the prior.
+    """
+    with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
+        mean, variance, count = _fine_moments(tokens, size, chosen)
+    return Statistics(mean, variance, count, tokens - mean.to(tokens.dtype))
 
 
-def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> Statistics:
+def _fine_moments(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance (D,), count."""
     centre = full(tokens.flatten(0, 2)).mean(0)  # close to the mean: squares around it keep their digits
     if chosen is None:
         # sum over p of (sum_i W_pi x_i)^2 = sum_ij x_i (W^T W)_ij x_j, and W is a product of a map of rows and one of columns
@@ -105,7 +113,7 @@ def _fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | Non
             count += weight.sum()
         count = count.clamp_min(1)
     shift = total / count
-    return Statistics(centre + shift, (squares / count - shift.square()).clamp_min(0), count)
+    return centre + shift, (squares / count - shift.square()).clamp_min(0), count
 
 
 def _interpolation(old: int, new: int, like: Tensor) -> Tensor:
@@ -155,14 +163,11 @@ class MaskEncoder(nn.Module):
             return (square - 2 * product + found.variance.sum()) / len(bias)
 
 
-class GaitPrior(nn.Module):
+class GaitPrior(Recomputing):
     """E_g: batch norm, linear, batch norm, GELU, linear, softmax over the channels. Tokens (N,h0,w0,D) -> (N,h,w,C)
 
     ``chosen`` (N,h,w) marks the pixels that count; ``found`` are the tokens' :func:`fine_statistics` over them, in training.
-    With ``recompute`` set, training does not keep the fine hidden layer.
     """
-
-    recompute = False
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -175,9 +180,7 @@ class GaitPrior(nn.Module):
         self, tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None, found: Statistics | None = None
     ) -> Tensor:
         hidden = self.norm.then(self.reduce, tokens, found)
-        if self.recompute and self.training:
-            return recomputed(self.inner_norm, partial(self._assigned, size), hidden, chosen, tidy=True)
-        return self._assigned(size, hidden, chosen)
+        return self.kept_or_recomputed(partial(self._assigned, size), hidden, chosen, tidy=True)
 
     def _assigned(self, size: tuple[int, int], hidden: Tensor, chosen: Tensor | None) -> Tensor:
         """From the coarse hidden layer (N,h0,w0,D) on. Its fine maps are the largest of the gait stream."""
