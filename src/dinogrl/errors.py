@@ -53,5 +53,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def in_one_line(said: object, most: int) -> str:
-    """What another library says, for a message of ours: on one line, ``most`` characters at most."""
-    return " ".join(str(said).split())[:most]
+    """What another library says, for a message of ours: on one line, ``most`` characters at most, cut after a whole word."""
+    line = " ".join(str(said).split())
+    if len(line) <= most:
+        return line
+    whole = line[: most - 3].rpartition(" ")[0] or line[: most - 4]
+    return f"{whole} ..."
