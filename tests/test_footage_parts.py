@@ -111,8 +111,9 @@ def tiny_detr(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_detector_of_transformers_gives_boxes_in_pixels(tiny_detr: Path) -> None:
+def test_a_detector_of_transformers_gives_boxes_in_pixels(tiny_detr: Path, capfd: pytest.CaptureFixture[str]) -> None:
     detector = load_detector(str(tiny_detr), "cpu")
+    assert capfd.readouterr() == ("", ""), "the command has a bar of its own"
     image = np.random.default_rng(1).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     found = detector(image)
     assert len(found) >= 1 and np.all(found.scores > 0.9) and detector.sees_still

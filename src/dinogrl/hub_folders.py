@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -28,6 +30,20 @@ def model_folder(name: str, kind: str, instead: str) -> Path:
     for file in files:
         load_foreign(file)
     return folder
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """The command shows how far it is; a second bar, of the second that loading takes, would be noise in a log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _folder(name: str, kind: str, instead: str) -> Path:

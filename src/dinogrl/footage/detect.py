@@ -13,7 +13,7 @@ from dinogrl import runtime
 from dinogrl.data.frames import Image
 from dinogrl.errors import DinogrlError, in_one_line
 from dinogrl.footage.boxes import Boxes, alone, merged
-from dinogrl.hub_folders import UNLOADABLE, model_folder
+from dinogrl.hub_folders import UNLOADABLE, model_folder, without_bars
 
 PERSONS = ("person", "pedestrian", "people", "human")
 """What a detector's labels may call a person."""
@@ -92,9 +92,10 @@ class TransformersDetector:
         source = model_folder(name, kind="detector", instead="hog, ")
         try:
             self._prepare = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, backend="pil")
-            self._network = AutoModelForObjectDetection.from_pretrained(
-                source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-            )
+            with without_bars():
+                self._network = AutoModelForObjectDetection.from_pretrained(
+                    source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+                )
         except UNLOADABLE as error:
             reason = in_one_line(error, 200)
             raise DinogrlError(f"detector {name!r} is no object detector that can be loaded: {reason}") from error

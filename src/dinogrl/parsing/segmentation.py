@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from dinogrl import runtime
 from dinogrl.checkpoints import fingerprint
 from dinogrl.data.frames import Image
 from dinogrl.errors import CheckpointError, in_one_line
-from dinogrl.hub_folders import UNLOADABLE, model_folder
+from dinogrl.hub_folders import UNLOADABLE, model_folder, without_bars
 from dinogrl.parsing.parser import Parsing, by_size, parsing_of
 
 BACKGROUNDS = ("background", "bg", "_background_")
@@ -66,20 +65,6 @@ class SegmentationParser:
         ]
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """The command shows how far it is; a second bar, of the second that loading takes, would be noise in a log."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _load(folder: Path) -> tuple[Any, Any]:
     """Image processor and network. Raises ValueError and what transformers raises."""
     from transformers import (
@@ -96,7 +81,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
         family = AutoModelForUniversalSegmentation
     else:
         raise ValueError(f"{config.model_type} tells no classes of pixels apart, or in a way that is not read here")
-    with _without_bars():
+    with without_bars():
         network, told = family.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
         )
