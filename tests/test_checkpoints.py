@@ -41,6 +41,18 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["x.safetensors"]
 
 
+def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (taken := tmp_path / "taken").mkdir()
+    long = tmp_path / ("x" * 250)
+    for path, kind in ((taken, IsADirectoryError), (long, OSError)):
+        with pytest.raises(kind) as caught:
+            checkpoints.write_atomically(path, b"content")
+        assert caught.value.filename == str(path) and ".part" not in str(caught.value)
+    with pytest.raises(FileNotFoundError) as caught, checkpoints.replacing(tmp_path / "x"):
+        (tmp_path / "another").read_bytes()
+    assert caught.value.filename == str(tmp_path / "another"), "what the block itself says stays"
+
+
 def test_a_view_is_saved_as_it_is_seen(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "x.safetensors", {"t": TENSORS["a.weight"].T}, "model", {})
     assert torch.equal(checkpoints.load(tmp_path / "x.safetensors", "model")[0]["t"], TENSORS["a.weight"].T)

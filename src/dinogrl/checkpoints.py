@@ -13,7 +13,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -52,7 +52,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside ``path`` to write to; when the block ends well, that file takes ``path``'s place."""
+    """Gives a path beside ``path`` to write to; when the block ends well, that file takes ``path``'s place.
+
+    An :class:`OSError` of the hidden file names ``path`` instead: nobody else has heard of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -60,8 +63,13 @@ def replacing(path: Path) -> Iterator[Path]:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        if str(error.filename) != str(beside):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def expect_writable(folder: Path) -> None:
