@@ -106,6 +106,10 @@ def test_nobody_is_held_out_for_the_last_epoch() -> None:
 def test_too_few_identities_to_hold_out() -> None:
     with pytest.raises(DataError, match="selection=last"):
         split_identities(tracklets(3), [], 0.5, seed=1)
+    for share in (0.0, 0.2):
+        with pytest.raises(DataError, match=r"has 1 identity.* from two or more") as caught:
+            split_identities(tracklets(1), [], share, seed=1)
+        assert "hold out" not in str(caught.value), "whoever is alone cannot be trained on at all"
 
 
 def test_recipe_says_how_the_resnets_are_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,19 @@ class Split:
 
 
 def split_identities(tracklets: Sequence[Tracklet], pairs: Sequence[tuple[int, int]], share: float, seed: int) -> Split:
-    """Hold out ``share`` of the identities (two at least; none where ``share`` is 0), drawn from ``seed`` alone."""
+    """Hold out ``share`` of the identities (two at least; none where ``share`` is 0), drawn from ``seed`` alone.
+
+    Raises :class:`DataError` where fewer than two would be left to learn from.
+    """
     identities = sorted({tracklet.identity for tracklet in tracklets})
+    if len(identities) < 2:
+        raise DataError(f"the training part has {len(identities)} identity; telling people apart is learned from two or more")
     count = 0 if share == 0 else max(2, round(share * len(identities)))
     if count > len(identities) - 2:
-        raise DataError(f"cannot hold out {count} of {len(identities)} training identities; set training.selection=last")
+        raise DataError(
+            f"cannot hold out {count} of {len(identities)} training identities, two must be left to learn from; "
+            "give more people, or set training.selection=last"
+        )
     order = np.random.default_rng(runtime.derived_seed(seed, "holdout")).permutation(identities)
     held = set(order[:count].tolist())
     kept = [row for row, tracklet in enumerate(tracklets) if tracklet.identity not in held]
