@@ -67,3 +67,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert read_metrics(tmp_path / "mean.json").directions["infrared_to_visible"].rank1 == pytest.approx(0.3)
     assert cli.main(["average", runs[0], str(tmp_path / "nowhere")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_missing_scores_are_told_with_the_command_that_makes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+
+    def said(command: str) -> str:
+        assert cli.main([command, str(folder)]) == 2
+        error = capsys.readouterr().err.strip()
+        assert len(error.splitlines()) == 1 and "Errno" not in error
+        return error
+
+    for command in ("report", "average"):
+        assert "there is no run folder" in said(command)
+    folder.mkdir()
+    assert "no metrics.json" in said("report")
+    (folder / "recipe.yaml").touch()
+    assert f"--out {folder} --resume" in said("report")
+    (folder / "model.safetensors").touch()
+    for command in ("report", "average"):
+        assert said(command).endswith(f"was never evaluated (no metrics.json in it); first: dinogrl evaluate {folder} --data DIR")

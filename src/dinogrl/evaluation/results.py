@@ -112,6 +112,8 @@ def read_metrics(path: Path) -> Metrics:
     """Read ``metrics.json``. Raises :class:`DataError`, one line, for a missing, broken or incomplete file."""
     try:
         return Metrics.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(_lacking(path.parent, path.name)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}; give a folder that holds the result of an evaluation") from error
     except json.JSONDecodeError as error:
@@ -119,6 +121,17 @@ def read_metrics(path: Path) -> Metrics:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:4])
         raise DataError(f"{path} is not the result of an evaluation: {problems}") from error
+
+
+def _lacking(folder: Path, name: str) -> str:
+    """Why there are no scores in a folder, and the command that makes them."""
+    if not folder.is_dir():
+        return f"there is no run folder {folder}; give the folder that `dinogrl train` or `dinogrl evaluate` wrote"
+    if (folder / "model.safetensors").is_file():
+        return f"the run {folder} was never evaluated (no {name} in it); first: dinogrl evaluate {folder} --data DIR"
+    if (folder / "recipe.yaml").is_file():
+        return f"the run {folder} is not trained to its end; first: dinogrl train ... --out {folder} --resume; then evaluate it"
+    return f"no {name} in {folder}, so it is no run that was evaluated; make one by: dinogrl evaluate CHECKPOINT --out {folder}"
 
 
 def _direction(outcome: Outcome) -> DirectionMetrics:

@@ -95,8 +95,6 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Read a run folder. Raises :class:`DataError`, one line, where ``metrics.json`` is missing or a file in it is broken."""
-    if not folder.is_dir():
-        raise DataError(f"there is no run folder {folder}; give the folder that `dinogrl train` or `dinogrl evaluate` wrote")
     inside = sorted(str(path.parent) for path in folder.glob("*/metrics.json"))
     if inside and not (folder / "metrics.json").is_file():
         raise DataError(f"{folder} is no run, but holds {len(inside)}; give {' '.join(inside[:4])}{' ...' if inside[4:] else ''}")
