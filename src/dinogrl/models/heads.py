@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinogrl.models.precision import full
 from dinogrl.models.vector_norm import VectorNorm
 
 
@@ -20,7 +21,7 @@ class PartLinear(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, parts: Tensor) -> Tensor:
-        return torch.bmm(parts.transpose(0, 1), self.weight).transpose(0, 1)
+        return exact_bmm(parts.transpose(0, 1), self.weight).transpose(0, 1)
 
 
 class BNNeck(nn.Module):
@@ -37,4 +38,14 @@ class BNNeck(nn.Module):
 
     def forward(self, parts: Tensor) -> Tensor:
         vectors = F.normalize(self.norm(parts.flatten(1)).view_as(parts), dim=2)
-        return torch.bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)
+        return exact_bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)
+
+
+def exact_bmm(first: Tensor, second: Tensor) -> Tensor:
+    """``torch.bmm`` in full precision, under autocast too.
+
+    What tells two people apart is small beside what all vectors have in common: rounding to bfloat16 here made as much of an
+    embedding's error as all the rest of a network in bfloat16. The products are few, and rounding the weights takes longer.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        return torch.bmm(full(first), full(second))

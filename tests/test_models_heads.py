@@ -1,0 +1,26 @@
+"""The linear maps and the classifiers that every part has for itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dinogrl.models.heads import BNNeck, PartLinear
+
+
+@pytest.mark.parametrize("head", [PartLinear(3, 20, 5), BNNeck(3, 20, 5)])
+def test_heads_keep_full_precision_under_autocast(head: nn.Module) -> None:
+    """Their inputs have much in common: rounded to three digits, what tells people apart would go."""
+    vectors = 100 + torch.randn(4, 3, 20)
+    want = head.eval()(vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        have = head(vectors)
+    assert have.dtype == torch.float32
+    torch.testing.assert_close(have, want, rtol=0, atol=0)
+
+
+def test_heads_know_every_part_by_its_own_weights() -> None:
+    parts, linear = torch.randn(4, 3, 20), PartLinear(3, 20, 5)
+    want = torch.stack([parts[:, p] @ linear.weight[p] for p in range(3)], dim=1)
+    torch.testing.assert_close(linear(parts), want)
