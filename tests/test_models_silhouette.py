@@ -54,6 +54,20 @@ def test_marked_rows_are_normalised_as_if_they_were_gathered(train: bool) -> Non
     same_state(norm, own)
 
 
+@pytest.mark.parametrize("kind", [GaitPrior, AppearancePrior])
+def test_a_batch_without_any_marked_pixel_moves_no_statistics(kind: type) -> None:
+    torch.manual_seed(6)
+    prior, nobody = kind(8, 4).train(), torch.zeros(3, *FINE, dtype=torch.bool)
+    tokens = torch.randn(3, 5, 3, 8)
+    prior(tokens, FINE, ~nobody, fine_statistics(tokens, FINE, ~nobody))
+    before = {name: value.clone() for name, value in prior.named_buffers()}
+    maps = prior(tokens + 5, FINE, nobody, fine_statistics(tokens + 5, FINE, nobody))
+    for name, value in prior.named_buffers():
+        assert torch.equal(value, before[name]), name
+    (maps * nobody[..., None]).sum().backward()
+    assert all((p.grad == 0).all() for p in prior.parameters())
+
+
 def literal_gait_prior(prior: GaitPrior, tokens: Tensor, chosen: Tensor) -> Tensor:
     rows = finer(tokens, FINE)[chosen]
     hidden = prior.reduce(norm_like(prior.norm)(rows))

@@ -23,7 +23,8 @@ class MarkedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        count = weight.sum().clamp_min(1)
+        marked = weight.sum()
+        count = marked.clamp_min(1)
         mean = sum((w * full(x)).sum(0) for x, w in _slices(rows, weight)) / count
         variance = sum((w * (full(x) - mean).square()).sum(0) for x, w in _slices(rows, weight)) / count
         scale = torch.rsqrt(variance + eps)
@@ -31,8 +32,8 @@ class MarkedNorm(torch.autograd.Function):
         for x, y in _slices(rows, result):
             y.copy_((full(x) - mean).mul_(scale))
         ctx.save_for_backward(rows, weight, mean, scale, count)
-        ctx.mark_non_differentiable(mean, variance, count)
-        return result, mean, variance, count
+        ctx.mark_non_differentiable(mean, variance, marked)
+        return result, mean, variance, marked
 
     @staticmethod
     @once_differentiable

@@ -73,12 +73,14 @@ class RowNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Move the running statistics towards those of a batch of ``count`` rows."""
+        """Move the running statistics towards those of a batch of ``count`` rows; none leaves them as they are."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)
+        some = count > 0  # stays on the device: to ask would be to wait for it
+        share = self.momentum * some.to(self.running_mean)
+        self.num_batches_tracked += some
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), share)
 
 
 def fine_statistics(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Statistics:
@@ -111,9 +113,8 @@ def _fine_moments(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) 
             total += weight @ fine
             squares += weight @ fine.square_()
             count += weight.sum()
-        count = count.clamp_min(1)
-    shift = total / count
-    return centre + shift, (squares / count - shift.square()).clamp_min(0), count
+    shift = total / count.clamp_min(1)
+    return centre + shift, (squares / count.clamp_min(1) - shift.square()).clamp_min(0), count
 
 
 def _interpolation(old: int, new: int, like: Tensor) -> Tensor:
