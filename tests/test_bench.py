@@ -34,14 +34,15 @@ def test_a_row_is_measured_in_a_process_of_its_own() -> None:
     assert min(row.ours.memory, row.literal.memory) > 2**26
 
 
-def test_without_the_literal_file_its_columns_stay_empty(tmp_path: Path) -> None:
+def test_without_the_literal_file_its_columns_stay_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MALLOC_CONF", "narenas:1")
     bench = Bench(("decode",), CPU, threads=1, repetitions=1, literal=tmp_path / "none.py")
     rows = list(bench.rows(CEILINGS))
     assert [row.literal for row in rows] == [None] and rows[0].gain is None and rows[0].share is None
     write_results(tmp_path / "bench.json", bench, CEILINGS, rows)
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["rows"][0]["ours"]["rate"] == rows[0].ours.rate and written["ceilings"]["bfloat16"] == 2e11
-    assert {"date", "machine", "versions"} <= written.keys()
+    assert {"date", "machine", "versions"} <= written.keys() and written["allocation"]["MALLOC_CONF"] == "narenas:1"
 
 
 def test_a_stage_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

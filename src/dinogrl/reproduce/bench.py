@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +26,9 @@ from dinogrl.reproduce.ceilings import Ceilings, best_seconds, measure_ceilings
 
 LITERAL = Path(__file__).parents[3] / "benchmarks" / "literal.py"
 """The literal implementation, in a checkout of the project; an installed package has none."""
+
+ALLOCATION = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_CONF")
+"""Variables by which a process gets another memory allocator, or another manner of its own. Both forms are measured under them."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def write_results(path: Path, bench: Bench, ceilings: Ceilings, rows: Iterable[R
     content: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"device": runtime.device_name(bench.device), "threads": bench.threads, "system": platform.platform()},
+        "allocation": {name: os.environ[name] for name in ALLOCATION if name in os.environ},
         "versions": runtime.versions(),
         "ceilings": asdict(ceilings),
         "rows": [{**asdict(row), "share": row.share, "gain": row.gain, "memory_share": row.memory_share} for row in rows],
