@@ -51,6 +51,17 @@ def test_missing_key_is_named() -> None:
         config.parse(Needs, {}, "here")
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_is_not_finite(value: float) -> None:
+    with pytest.raises(RecipeError, match=r"inner\.margin: .*finite"):
+        config.parse(Outer, {"inner": {"margin": value}}, "here")
+
+
+def test_what_a_mapping_takes_from_another_is_not_twice_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert config.read_yaml(tmp_path / "a.yaml")["b"] == {"x": 3, "y": 2}
+
+
 def test_a_section_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Inner().margin = 0.5  # type: ignore[misc]
@@ -92,7 +103,7 @@ def test_assignments() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["epochs", "=3", "a=[1"])
+@pytest.mark.parametrize("text", ["epochs", "=3", "a=[1", "a=" + "9" * 5000, "a=2026-13-01", "a=" + "[" * 3000])
 def test_an_assignment_that_is_none(text: str) -> None:
     with pytest.raises(RecipeError):
         config.assignments([text])
@@ -105,6 +116,10 @@ def test_yaml_that_cannot_be_used(tmp_path: Path) -> None:
         ("a", "x: [1", "not valid YAML"),
         ("b", "- 1", "found list"),
         ("c", "x: !!python/name:os.system", "not valid YAML"),
+        ("d", "x: " + "9" * 5000, "not valid YAML"),
+        ("e", "x: 2026-13-01", "not valid YAML"),
+        ("f", "x: " + "[" * 3000 + "]" * 3000, "not valid YAML"),
+        ("g", "x: {margin: 1, name: b, margin: 2}", "the key 'margin' stands twice .*line 1, column 25"),
     ]:
         path = tmp_path / f"{name}.yaml"
         path.write_text(text)

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dinogrl.errors import RecipeError, did_you_mean
+from dinogrl.errors import RecipeError, did_you_mean, in_one_line
 
 
 class Section(BaseModel):
-    """One section of settings. Frozen; an unknown key is an error."""
+    """One section of settings. Frozen; an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 S = TypeVar("S", bound=Section)
@@ -63,14 +65,37 @@ def _types_of(annotation: Any) -> list[Any]:
     return [annotation, *(found for argument in arguments for found in _types_of(argument))]
 
 
+_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""Beside its own errors the reader lets through Python's: of a 13th month, of 5000 digits, of 1000 brackets."""
+
+
+class _Reader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice in one mapping is an error: the first value would be lost in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        written: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in written:
+                raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            written.add(key.value)
+        return node
+
+
+def _values(text: str) -> Any:
+    return yaml.load(text, Loader=_Reader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises :class:`RecipeError` for a missing, unreadable or non-mapping file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read {path}: {error}; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        values = _values(text)
+    except _NO_YAML as error:
+        raise RecipeError(f"{path} is not valid YAML: {in_one_line(error, 300)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -100,9 +125,9 @@ def assignments(texts: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise RecipeError(f"cannot read {text!r}: write KEY=VALUE, as in training.epochs=3")
         try:
-            nested: Any = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{text!r}: the value is not valid YAML") from error
+            nested: Any = _values(value)
+        except _NO_YAML as error:
+            raise RecipeError(f"{in_one_line(repr(text), 120)}: the value is not valid YAML") from error
         for part in reversed(key.split(".")):
             nested = {part: nested}
         values = merge(values, nested)
