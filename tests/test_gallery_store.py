@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -44,6 +46,23 @@ def filled(place: dict[str, str], count: int = len(PARTS)) -> Gallery:
     gallery = Gallery(**place, writable=True)
     gallery.add(ENTRIES[:count], PARTS[:count], fingerprint=MODEL)
     return gallery
+
+
+def test_only_a_server_is_pinged_while_nothing_is_asked(place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """milvus-lite, in this very process, hangs up on who pings too often, and gRPC says so on the screen."""
+    every_ms, connect = [], grpc.insecure_channel
+
+    def watched(target: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+        every_ms.append(dict(options)["grpc.keepalive_time_ms"])
+        return connect(target, options=options)
+
+    monkeypatch.setattr(grpc, "insecure_channel", watched)
+    with filled(place, 2) as gallery:
+        assert len(gallery) == 2
+    if "name" in place:
+        assert not every_ms or max(every_ms) < 60_000, "pymilvus may share a connection that is open already"
+    else:
+        assert min(every_ms) > 24 * 3_600_000
 
 
 def test_search_equals_exhaustive_search(place: dict[str, str]) -> None:

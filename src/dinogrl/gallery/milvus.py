@@ -30,6 +30,7 @@ AT_ONCE = 500
 """Rows sent in one message; a server takes 64 MB."""
 FACTS = ("id", "camera", "modality", "start_ms", "end_ms", "collection", "frames", "source", "added_ms")
 _SECONDS = 20.0
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
 
 
 class MilvusTable:
@@ -206,7 +207,10 @@ def _connect(address: str, token: str) -> MilvusClient:
     # It logs a traceback for whatever it raises; what it raises is said by us.
     for name in ("pymilvus", "milvus_lite"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return MilvusClient(address, token=token, timeout=_SECONDS)
+    # pymilvus pings every 10 s, also while nothing is asked; milvus-lite, in this very process, takes that for an attack after a few
+    # minutes and hangs up, with two lines of gRPC's on the screen. A server far away wants the pings, and allows them.
+    options = _NO_PINGS if is_file(address) else {}
+    return MilvusClient(address, token=token, timeout=_SECONDS, grpc_options=options)
 
 
 def _text(schema: Any, name: str, size: int, *, is_primary: bool = False) -> None:
