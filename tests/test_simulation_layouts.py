@@ -221,6 +221,13 @@ def test_a_folder_that_holds_something_is_refused_and_untouched(tmp_path):
     assert everything(tmp_path) == {"mine.txt": b"kept"}
 
 
+def test_a_place_that_cannot_be(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(DinogrlError, match="Not a directory") as caught:
+        simulate(tmp_path / "mine.txt" / "world", **TINY)
+    assert ".part" not in str(caught.value), "a name that nobody has given"
+
+
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "new").mkdir()
     assert (simulate(tmp_path / "new", layout="folder", silhouettes=False, **{**TINY, "frames": 1}).root / "train").is_dir()

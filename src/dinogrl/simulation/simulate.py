@@ -69,11 +69,10 @@ def simulate(
         raise DinogrlError(f"{out} is there already and not an empty folder; give a new folder, or remove it")
     layout = plan(settings)
     motions = load_motions(settings.motion) if settings.motion is not None else ()
-    out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     total, done = sum(len(take.files) for take in layout.takes), 0
     try:
-        beside.mkdir()
+        beside.mkdir(parents=True)
         for finished in _draw_all(beside, settings, motions, layout.takes, workers or runtime.threads()):
             done += finished
             if on_progress is not None:
@@ -87,7 +86,7 @@ def simulate(
         (beside / SIMULATION_CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         beside.replace(out)
     except OSError as error:
-        raise DinogrlError(f"cannot write the simulated dataset to {out}: {error}") from error
+        raise DinogrlError(f"cannot write the simulated dataset to {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return written
