@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, snapshot_download
 from dinogrl.embedding import hub
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.exported import ExportedModel
-from dinogrl.errors import CheckpointError, ExportError
+from dinogrl.errors import CheckpointError, DinogrlError, ExportError
 from dinogrl.evaluation.results import Metrics
 from dinogrl.models.archive import load_model, save_model
 from tiny_models import tiny_model, tiny_recipe
@@ -142,7 +142,7 @@ def test_an_exported_model_is_not_published(embedder: Embedder, tmp_path: Path) 
 
 
 def test_a_file_is_no_folder_to_write_into(embedder: Embedder, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="is a file; give a folder"):
+    with pytest.raises(DinogrlError, match="is a file; give a folder"):
         embedder.save_pretrained(tmp_path / "model.safetensors")
 
 

@@ -73,6 +73,12 @@ def test_bad_videos_are_named_and_the_others_go_on(street: Path, tmp_path: Path,
     assert "Traceback" not in printed.err
 
 
+def test_a_file_in_the_place_of_the_folder_is_left_alone(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = street.read_bytes()
+    assert cli.main(["footage", str(street), "--out", str(street)]) == 2
+    assert f"{street} is a file; give a folder for the tracklets" in capsys.readouterr().err and street.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

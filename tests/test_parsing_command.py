@@ -23,7 +23,7 @@ from dinogrl.cli.parse import ParserName, ValueRange
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.frames import Image
 from dinogrl.data.masks import mask_path
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, DinogrlError
 from dinogrl.parsing import PARSERS, Parsing, write_masks
 from dinogrl.parsing.masks import frames_of
 from dinogrl.parsing.onnx_file import VALUES
@@ -194,7 +194,7 @@ def test_masks_of_two_parsers_do_not_mix(world: Path, tmp_path: Path) -> None:
     (killed / ".parser.json.1.part").write_text("{")
     assert write_masks(dataset, killed, Brightness()).written, "what a killed run left does not lock the folder"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="is a file"):
+    with pytest.raises(DinogrlError, match="is a file"):
         write_masks(dataset, tmp_path / "file", Brightness())
 
 

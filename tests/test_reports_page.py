@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinogrl.errors import DataError, UnknownNameError
+from dinogrl.errors import DinogrlError, UnknownNameError
 from dinogrl.reports import figures, pictures
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
@@ -148,7 +148,7 @@ def test_an_unknown_picture_format_is_named(folders: list[Path], tmp_path: Path)
         write_figures(tmp_path / "figures", folders, "pgn")
     assert not (tmp_path / "figures").exists()
     (tmp_path / "figures").write_text("a file")
-    with pytest.raises(DataError, match="give the name of a folder"):
+    with pytest.raises(DinogrlError, match="give a folder for the pictures"):
         write_figures(tmp_path / "figures", folders, "png")
 
 

@@ -72,13 +72,18 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
+def expect_no_file(folder: Path, purpose: str) -> None:
+    """Raise :class:`DinogrlError` where a file has the name of a folder that is to be written, or written into."""
+    if folder.exists() and not folder.is_dir():
+        raise DinogrlError(f"{folder} is a file; give a folder for {purpose}")
+
+
 def expect_writable(folder: Path) -> None:
     """Make ``folder`` and try it, before hours of work whose result would find no place.
 
     Raises :class:`DinogrlError` where it is a file or nothing can be written there.
     """
-    if folder.exists() and not folder.is_dir():
-        raise DinogrlError(f"{folder} is a file; give a folder for the results")
+    expect_no_file(folder, "the results")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

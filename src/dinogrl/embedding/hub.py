@@ -26,11 +26,10 @@ _OFFLINE = (HfHubHTTPError, LocalEntryNotFoundError, LocalTokenNotFoundError, Tr
 def write(folder: Path, trained: TrainedModel | ExportedModel, scores: Sequence[Metrics] = ()) -> Path:
     """Write the three files into ``folder``, and return it.
 
-    Raises :class:`ExportError` for an exported model, or where ``folder`` is a file.
+    Raises :class:`ExportError` for an exported model, :class:`DinogrlError` where ``folder`` is a file.
     """
     own = _own(trained)
-    if folder.is_file():
-        raise ExportError(f"{folder} is a file; give a folder to write the model and its card into")
+    checkpoints.expect_no_file(folder, "the model and its card")
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder / MODEL, own.network, own.recipe, own.identities, own.facts)
     if own.extras:

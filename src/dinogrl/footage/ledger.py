@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from dinogrl.checkpoints import write_atomically
+from dinogrl.checkpoints import expect_no_file, write_atomically
 from dinogrl.errors import DataError
 from dinogrl.footage.boxes import Boxes
 from dinogrl.footage.video import is_stream, picture_paths
@@ -65,6 +65,7 @@ def open_entry(
     :class:`DataError` where the same video was cut into this folder with other choices and ``replace`` is not set, and where
     another process is at it.
     """
+    expect_no_file(out, "the tracklets")
     notes = out / ".footage"
     notes.mkdir(parents=True, exist_ok=True)
     lock = FileLock(notes / f"{key}.lock")

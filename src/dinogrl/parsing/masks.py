@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from dinogrl.checkpoints import write_atomically
+from dinogrl.checkpoints import expect_no_file, write_atomically
 from dinogrl.data.frames import encode_png, read_frame
 from dinogrl.data.masks import CARD
 from dinogrl.errors import DataError
@@ -71,8 +71,7 @@ def frames_of(dataset: Dataset) -> list[Path]:
 def _claim(out: Path, card: dict[str, object]) -> None:
     """Write the card, or see that the one that is there says the same."""
     path = out / CARD
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; give a folder for the masks")
+    expect_no_file(out, "the masks")
     # a hidden file may be what a killed run left of its card, or what another one, begun at the same moment, is just writing
     occupied = out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir())
     if not path.is_file():

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dinogrl.catalog import Catalog
+from dinogrl.checkpoints import expect_no_file
 from dinogrl.data.frames import Image
-from dinogrl.errors import DataError
 from dinogrl.records import Embeddings, Modality
 from dinogrl.reports import figures
 from dinogrl.reports.chart_sections import found_curves, logged_curves
@@ -40,12 +40,11 @@ class Cell:
 def write_figures(folder: Path, runs: Sequence[Path], picture_format: str = "png", projection: str = "auto") -> list[Path]:
     """Write every picture that these run folders allow into ``folder``; returns the paths.
 
-    ``projection`` draws the map of embeddings (:mod:`dinogrl.reports.embedding_map`). Raises :class:`DataError` for a folder that
-    cannot be read, :class:`UnknownNameError` for an unknown format or projection.
+    ``projection`` draws the map of embeddings (:mod:`dinogrl.reports.embedding_map`). Raises :class:`DinogrlError` for a folder
+    that cannot be read or written, :class:`UnknownNameError` for an unknown format or projection.
     """
     ending, _ = FORMATS[picture_format], CHOICES[projection]
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; give the name of a folder for the pictures")
+    expect_no_file(folder, "the pictures")
     written = []
     for name, figure in paper_figures(read_runs(runs), projection):
         written.append(folder / f"{_plain(name)}{ending}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dinogrl.checkpoints import expect_no_file
 from dinogrl.recipes import load_recipe
 from dinogrl.records import Dataset
 from dinogrl.reproduce.carry_out import carry_out
@@ -74,6 +75,7 @@ def prepare(targets: Sequence[str], data: Path, settings: Settings) -> Reproduct
     ``targets``: table1 ... table9, figure4, or YAML files. Raises :class:`DinogrlError` for unknown names, recipes that cannot be
     and datasets that cannot be trained on.
     """
+    expect_no_file(settings.out, "tables and runs")
     tables = dict(find_table(target) for target in targets)
     first = next(iter(tables.values()))
     dataset = open_training_data(load_recipe(settings.recipe or first.recipe, base_overrides(settings)), data)

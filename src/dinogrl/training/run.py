@@ -139,8 +139,7 @@ def open_training_data(recipe: Recipe, data: Path) -> Dataset:
 
 
 def _claim(out: Path, resume: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise TrainingError(f"{out} is a file; give a folder for the run")
+    checkpoints.expect_no_file(out, "the run")
     if not resume and any((out / name).exists() for name in (STATE, MODEL, "recipe.yaml")):
         raise TrainingError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
 
