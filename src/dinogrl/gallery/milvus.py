@@ -207,8 +207,8 @@ def _connect(address: str, token: str) -> MilvusClient:
     # It logs a traceback for whatever it raises; what it raises is said by us.
     for name in ("pymilvus", "milvus_lite"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # pymilvus pings every 10 s, also while nothing is asked; milvus-lite, in this very process, takes that for an attack after a few
-    # minutes and hangs up, with two lines of gRPC's on the screen. A server far away wants the pings, and allows them.
+    # pymilvus pings every 10 s, also while nothing is asked; after minutes milvus-lite, in this very process, takes that for an
+    # attack and hangs up, with two lines of gRPC's on the screen. A server far away wants the pings, and allows them.
     options = _NO_PINGS if is_file(address) else {}
     return MilvusClient(address, token=token, timeout=_SECONDS, grpc_options=options)
 
