@@ -61,7 +61,7 @@ def _sections(runs: Sequence[Run], projection: str) -> list[tuple[str, str, str,
             "scores",
             "Scores",
             score_sections.score_tables(runs),
-            "Rates in per cent; below rank-1, mAP and mINP their 95 % interval over redrawn query identities.",
+            score_sections.scores_lead(runs),
         ),
         (
             "strips",
