@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,6 +32,18 @@ def test_a_second_run_in_the_same_folder_is_refused(run: Path, tiny_world: Path,
     assert "--resume" in capsys.readouterr().err
     assert cli.main(["train", "demo_dinogrl", *TINY, "--data", str(tiny_world), "--out", str(run), "--resume"]) == 0
     assert (run / "model.safetensors").read_bytes() == before, "a finished run is left as it is"
+
+
+def test_an_interrupted_training_says_the_command_that_goes_on(
+    tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a run"
+    with monkeypatch.context() as patch:
+        patch.setattr("dinogrl.cli.training._show", Mock(side_effect=KeyboardInterrupt))
+        assert cli.main(["train", "demo_dinogrl", *TINY, "--data", str(tiny_world), "--out", str(out)]) == 130
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("interrupted; go on by: dinogrl train demo_dinogrl") and line.endswith("--resume")
+    assert cli.main(shlex.split(line.partition(": ")[2])[1:]) == 0 and (out / "model.safetensors").is_file()
 
 
 def test_evaluate_and_report(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

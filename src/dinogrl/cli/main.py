@@ -14,7 +14,7 @@ import typer
 
 from dinogrl import __version__
 from dinogrl.cli import bench, data, export, footage, gallery, parse, pictures, reproduce, results, serve, story, training, weights
-from dinogrl.cli.screen import complain, note, say
+from dinogrl.cli.screen import Interrupted, complain, note, say
 from dinogrl.errors import DinogrlError
 from dinogrl.memory import keep_freed_memory
 
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _mistake(error, _usage(error))
     except OSError as error:
         return _mistake(error, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except Interrupted as stopped:
+        note(f"interrupted; {stopped}")
+        return 130
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:

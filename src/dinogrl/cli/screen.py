@@ -23,6 +23,10 @@ Watcher = Callable[[str, int, int, str], None]
 SECONDS_BETWEEN_LINES = 20.0
 
 
+class Interrupted(Exception):
+    """Ctrl-C in a command that has something to say of it: how to go on."""
+
+
 def say(text: object = "") -> None:
     """A result or a next step, to standard output."""
     _console().print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.screen import Watcher, progress, say
+from dinogrl.cli.screen import Interrupted, Watcher, progress, say
 
 if TYPE_CHECKING:
     from dinogrl.training.loop import Progress
@@ -32,7 +33,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
 ) -> None:
-    """Train a recipe on a dataset.
+    """Train a recipe on a dataset. Interrupted, it says the command that goes on.
 
     Example: dinogrl train dinogrl data.frames=10 --data /data/HITSZ-VCM --out runs/ten-frames
     """
@@ -42,8 +43,13 @@ def train(
     folder = out if out is not None else Path("runs", chosen.name)
     from dinogrl.training.run import train as fit  # torch is imported only once the recipe is known to be right
 
-    with progress() as tell:
-        model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(tell, step))
+    try:
+        with progress() as tell:
+            model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(tell, step))
+    except KeyboardInterrupt as stop:
+        words = ["dinogrl", "train", recipe, *(overrides or []), "--data", str(data), "--out", str(folder)]
+        words += ["--devices", str(devices)] if devices > 1 else []
+        raise Interrupted(f"go on by: {shlex.join([*words, '--resume'])}") from stop
     say(f"[green]{escape(str(model))}[/green]")
     say(f"next: dinogrl evaluate {model} --data {data}")
 
