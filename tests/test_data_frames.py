@@ -126,6 +126,21 @@ def test_fault_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     assert fault(tmp_path / "pipe.jpg") == "is no file"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_reading_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"pipe\.jpg cannot be read .it is no file"):
+        read_frame(tmp_path / "pipe.jpg")
+
+
+def test_a_jpeg_that_would_fill_the_memory_is_not_unfolded() -> None:
+    content = bytearray(encode_jpeg(picture(40, 30)))
+    at = content.index(b"\xff\xc0") + 5  # of the frame's header: height and width
+    content[at : at + 4] = (65500).to_bytes(2) * 2
+    with pytest.raises(DataError, match="65500x65500 pixels"):
+        decode(bytes(content))
+
+
 def test_bytes_broken_inside_are_found_by_the_full_look(tmp_path: Path) -> None:
     """First and last bytes are right, so only decoding can tell."""
     content = encode_jpeg(picture(64, 32))

@@ -29,6 +29,8 @@ _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB\x60\x82"
+_MOST_PIXELS = 2**28
+"""Of a JPEG: some hundred bytes can declare 2**32, and would take 13 GB and a minute. OpenCV has a limit of its own."""
 _ADVICE = "; restore the file, or train with data.broken_frames=neighbour (--resume too), which takes the frame beside it"
 
 
@@ -38,11 +40,14 @@ def read_frame(path: str | Path, size: tuple[int, int] | None = None) -> Image:
     Raises :class:`DataError`, with the path and what is wrong, for a file that is missing, empty, truncated or no image.
     """
     try:
-        content = Path(path).read_bytes()
+        # a pipe must not be opened: reading it would wait for ever
+        content = Path(path).read_bytes() if stat.S_ISREG(os.stat(path).st_mode) else None  # noqa: PTH116 - half a million files
     except FileNotFoundError as error:
         raise DataError(f"frame {path} is missing{_ADVICE}") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
         raise DataError(f"frame {path} cannot be read ({error}){_ADVICE}") from error
+    if content is None:
+        raise DataError(f"frame {path} cannot be read (it is no file){_ADVICE}")
     try:
         image = decode(content)
     except DataError as error:
@@ -63,7 +68,12 @@ def decode(content: bytes) -> Image:
 
 def _decode_jpeg(content: bytes) -> Image:
     try:
+        height, width = simplejpeg.decode_jpeg_header(content)[:2]
+        if height * width > _MOST_PIXELS:
+            raise DataError(f"would unfold to {height}x{width} pixels, more than any frame has")
         image: Image = simplejpeg.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False)
+    except DataError:
+        raise
     except ValueError as error:
         if "colorspace" in str(error).lower() or "color" in str(error).lower():
             return _decode_other(content)  # CMYK, which libjpeg does not convert
