@@ -165,6 +165,8 @@ def test_stripes_and_set_pooling_by_loops() -> None:
         strip = pooled[:, :, top:bottom].flatten(2)
         torch.testing.assert_close(parts[:, part], strip.mean(2) + strip.max(2).values)
     assert horizontal_stripes(pooled[:, :, :6], (1, 4, 16)).shape == (2, 21, 5)
+    halves = pooled.bfloat16()  # sums of many are made in float32
+    assert torch.equal(horizontal_stripes(halves, (1, 2, 4)), horizontal_stripes(halves.float(), (1, 2, 4)))
 
 
 def people(frames: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -186,6 +188,8 @@ def test_start_finds_the_person_where_frames_differ_more_than_people() -> None:
     tokens, person = people(12)
     mask = MaskEncoder(24)
     start_mask(mask, tokens)
+    torch.testing.assert_close(mask.norm.running_mean, tokens.mean((0, 1, 2)))
+    torch.testing.assert_close(mask.norm.running_var, tokens.var((0, 1, 2), correction=0))
     other, there = people(12)  # the same world
     probabilities = mask.eval()(other, (16, 8))
     found = centred_channel(probabilities) > 0.5
@@ -231,11 +235,14 @@ def test_recomputed_gait_prior_is_the_same_and_counts_the_batch_once(some: bool)
     kept, again = (GaitPrior(8, 3).double().train() for _ in range(2))
     again.load_state_dict(kept.state_dict())
     again.recompute = True
+    counters = [norm.num_batches_tracked for norm in (again.norm, again.inner_norm)]
     for prior in (kept, again):
         prior(tokens, FINE, chosen, found).square().sum().backward()
         seen.append({name: p.grad for name, p in prior.named_parameters()})
     same_state(kept, again)
     assert int(again.inner_norm.num_batches_tracked) == 1
+    # the very tensors: processes that train together share the buffers they saw at the start
+    assert all(norm.num_batches_tracked is old for norm, old in zip((again.norm, again.inner_norm), counters, strict=True))
     for name, gradient in seen[0].items():
         torch.testing.assert_close(seen[1][name], gradient, rtol=1e-12, atol=1e-15, msg=name)
 

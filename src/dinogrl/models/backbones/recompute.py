@@ -58,7 +58,8 @@ def _statistics_left_alone(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum, count in kept:
             norm.momentum = momentum
-            norm.num_batches_tracked = count
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.copy_(count)  # in its place: whoever shares the buffers of a network holds on to this tensor
 
 
 def _count(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
