@@ -57,6 +57,16 @@ def test_triplet_of_equal_vectors_is_the_margin_and_has_a_finite_gradient() -> N
     assert torch.isfinite(parts.grad).all()
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_triplet_of_half_precision_is_computed_in_full(kind: torch.dtype) -> None:
+    """Distances are small differences of large norms, and float16 ends at 65504."""
+    parts = (300 + torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))).to(kind)
+    identity = torch.tensor([0, 0, 1, 1])
+    exact = triplet_loss_of_parts(parts.float(), identity, distance=PAIR_DISTANCES["squared"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(triplet_loss_of_parts(parts, identity, distance=PAIR_DISTANCES["squared"]), exact)
+
+
 def test_identity_loss_by_hand() -> None:
     logits = torch.tensor([[[0.5, -0.5, 0.0]]])
     scaled = [math.exp(2 * v) for v in (0.5, -0.5, 0.0)]

@@ -233,6 +233,7 @@ def test_drawn_drops_are_the_share_asked_for_and_follow_the_seed() -> None:
     one = drop_at_random(32, 0.2)
     torch.manual_seed(4)
     assert one == drop_at_random(32, 0.2)
+    assert [len(drop_at_random(clips, 0.2)) for clips in (2, 4, 8)] == [0, 1, 2]  # rounded, not cut off
     assert len({clip for clip, _ in one}) == 6 and {which for _, which in one} <= {0, 1}
     assert {which for _ in range(40) for _, which in drop_at_random(4, 0.5)} == {0, 1}
 
