@@ -23,7 +23,12 @@ def _adamw(parameters: Iterable[Parameter], recipe: Training) -> Optimiser:
 
 def _sgd(parameters: Iterable[Parameter], recipe: Training) -> Optimiser:
     return torch.optim.SGD(
-        parameters, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True, fused=True
+        parameters,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,  # of nothing there is no Nesterov form
+        fused=True,
     )
 
 

@@ -1,0 +1,153 @@
+"""The loop and the optimisers on a network of one number, each step worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dinogrl import distributed
+from dinogrl.recipes import Recipe, load_recipe
+from dinogrl.training.loop import Trainer
+from dinogrl.training.optimisers import make_optimiser
+from dinogrl.training.state import Position
+
+PLAIN = ("training.optimiser=sgd", "training.momentum=0", "training.weight_decay=0", "training.learning_rate=1")
+STEADY = ("training.warmup_epochs=0", "training.milestones=[]")
+
+
+class OneNumber(nn.Module):
+    """w x"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x
+
+
+@dataclass
+class OneClip:
+    """What the loop asks of a batch: the number x, which is the gradient of the loss w x."""
+
+    x: float
+    tracklet_ids: tuple[str, ...] = ()
+    identity: None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        return (torch.tensor(self.x),)
+
+    def to(self, _: object) -> OneClip:
+        return self
+
+
+@dataclass
+class Gradients:
+    """Every epoch has the same batches."""
+
+    numbers: tuple[float, ...]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.numbers)
+
+    def epoch(self, _: int, start_step: int = 0) -> Iterator[OneClip]:
+        return iter([OneClip(x) for x in self.numbers[start_step:]])
+
+
+class OneProcess:
+    """What the loop asks of Fabric."""
+
+    device = torch.device("cpu")
+
+    def no_backward_sync(self, *_: object, enabled: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def clip_gradients(self, model: nn.Module, _: object, max_norm: float, error_if_nonfinite: bool) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite)
+
+
+@dataclass
+class Seen:
+    """Weight, learning rate and a random number after every step."""
+
+    weights: list[float]
+    rates: list[float]
+    draws: list[float]
+
+
+def trained(numbers: tuple[float, ...], *overrides: str) -> Seen:
+    recipe: Recipe = load_recipe("baseline", [*PLAIN, *STEADY, *overrides])
+    network, seen = OneNumber(), Seen([], [], [])
+    optimiser = make_optimiser(network, recipe.training)
+
+    class Watching(Trainer):
+        def _write(self, step: Any, *_: object) -> None:
+            seen.weights.append(round(float(network.weight.detach()), 6))
+            seen.rates.append(step.learning_rate)
+            seen.draws.append(float(torch.rand(())))
+
+    Watching(
+        fabric=OneProcess(),
+        network=network,
+        model=network,
+        optimiser=optimiser,
+        objective=lambda output, _: {"total": output},  # type: ignore[arg-type]
+        batches=Gradients(numbers),  # type: ignore[arg-type]
+        recipe=recipe,
+        journal=None,
+        state_file=Path("never"),
+    ).fit(Position())
+    return seen
+
+
+def test_a_step_goes_down_the_gradient_of_its_own_batch() -> None:
+    assert trained((1.0, 2.0, 4.0), "training.epochs=1").weights == [-1, -3, -7]
+
+
+def test_accumulated_batches_count_by_their_mean() -> None:
+    assert trained((1.0, 3.0, 4.0, 6.0), "training.epochs=1", "training.batch.accumulate=2").weights == [-2, -7]
+
+
+def test_gradients_are_clipped_where_the_recipe_says_so() -> None:
+    assert trained((0.5, 8.0), "training.epochs=1", "training.clip_gradient=2").weights == [-0.5, -2.5]
+
+
+def test_the_learning_rate_follows_the_steps_inside_an_epoch() -> None:
+    rates = trained((0.0, 0.0), "training.epochs=2", "training.schedule=cosine").rates
+    assert rates == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+
+
+def test_every_step_draws_its_own_random_numbers_and_every_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trained((0.0, 0.0), "training.epochs=2").draws
+    assert trained((0.0, 0.0), "training.epochs=2").draws == first
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    second = trained((0.0, 0.0), "training.epochs=2").draws
+    assert len({*first, *second}) == 8
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_weight_decay_pulls_where_no_loss_does(optimiser: str) -> None:
+    recipe = load_recipe("baseline", [f"training.optimiser={optimiser}", "training.weight_decay=0.1", "training.learning_rate=0.5"])
+    network = OneNumber()
+    nn.init.ones_(network.weight)
+    frozen = nn.Parameter(torch.ones(()), requires_grad=False)
+    network.register_parameter("frozen", frozen)
+    step = make_optimiser(network, recipe.training)
+    network.weight.grad = torch.zeros(())
+    step.step()
+    # Adam takes the pull for a gradient and steps by the rate whatever its size; AdamW multiplies; Nesterov adds 0.9 of the pull
+    wanted = {"adam": 0.5, "adamw": 1 - 0.5 * 0.1, "sgd": 1 - 0.5 * (0.1 + 0.9 * 0.1)}[optimiser]
+    assert network.weight.item() == pytest.approx(wanted, rel=1e-5)
+    assert frozen.item() == 1 and len(step.param_groups[0]["params"]) == 1
