@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 
 from dinogrl import distributed
 from dinogrl.recipes import Recipe, load_recipe
+from dinogrl.training import loop
 from dinogrl.training.loop import Trainer
 from dinogrl.training.optimisers import make_optimiser
 from dinogrl.training.state import Position
@@ -151,3 +155,15 @@ def test_weight_decay_pulls_where_no_loss_does(optimiser: str) -> None:
     wanted = {"adam": 0.5, "adamw": 1 - 0.5 * 0.1, "sgd": 1 - 0.5 * (0.1 + 0.9 * 0.1)}[optimiser]
     assert network.weight.item() == pytest.approx(wanted, rel=1e-5)
     assert frozen.item() == 1 and len(step.param_groups[0]["params"]) == 1
+
+
+def test_processes_whose_clocks_differ_wait_for_each_other_at_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for whom it is time to save must not wait alone: the next to wait would answer it, and both would go on mixed up."""
+    waits = []
+    for seconds_between_looks in (1, 1000):
+        clock, waited = itertools.count(step=seconds_between_looks), list[int]()
+        monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=partial(next, clock)))
+        monkeypatch.setattr(distributed, "barrier", partial(waited.append, 1))
+        trained((1.0, 2.0, 4.0), "training.epochs=2", "training.checkpoint_minutes=10")
+        waits.append(waited)
+    assert waits[0] == waits[1]

@@ -132,11 +132,13 @@ class Trainer:
             position.best = {**scores, "epoch": float(position.epoch)}
 
     def _save(self, position: Position) -> None:
-        """Checkpoint, after the journal has found every loss so far finite: a broken state is never kept."""
+        """Checkpoint, after the journal has found every loss so far finite: a broken state is never kept.
+
+        The first of several processes does it alone, and none waits here for another: each asks its own clock whether it is time.
+        """
         if self.journal is not None:
             self.journal.flush()
             save_state(self.state_file, position, self.network, self.optimiser, self.recipe)
-        distributed.barrier()
 
 
 def _exhaust(batches: Iterator[ClipBatch]) -> None:
