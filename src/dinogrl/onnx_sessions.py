@@ -31,7 +31,8 @@ def onnx_session(path: Path, device: str = "cpu") -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # without its fallback: that prints, and tries a broken file once more
+        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
         session.get_modelmeta().custom_metadata_map  # noqa: B018 - read once: a broken one fails here
     except failures() as error:
         raise CheckpointError(f"cannot read {path}: {in_one_line(error, 160)}; it is broken or no ONNX file") from error
