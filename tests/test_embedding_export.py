@@ -147,6 +147,12 @@ def test_what_the_files_say_of_themselves(files: dict[str, Path], model: Trained
         assert (values["frames"], values["height"], values["width"], values["precision"]) == (3, 64, 32, "float32")
 
 
+def test_no_file_tells_where_the_program_lay(files: dict[str, Path]) -> None:
+    place = str(Path(export_onnx.__file__).parents[2]).encode()
+    for path in (*files.values(), files["openvino"].with_suffix(".bin")):
+        assert place not in path.read_bytes()
+
+
 def test_one_modality_alone_is_its_row_of_the_mixture(files: dict[str, Path], pictures: list[NDArray[np.uint8]]) -> None:
     run = run_onnx(files["onnx"])
     frames, _ = some_clips(pictures, 2, 2, SIZE)

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import export_model
+from dinogrl.embedding.seal import LENGTH, seal
 from dinogrl.errors import CheckpointError, DinogrlError
 from dinogrl.models.archive import load_model, save_model
+from dinogrl.onnx_sessions import onnx_session
 from tiny_models import tiny_model, tiny_recipe
 
 PICTURES = [np.random.default_rng(i).integers(0, 256, (64, 32, 3), dtype=np.uint8) for i in range(3)]
@@ -44,7 +46,7 @@ def rewritten(archive: Path, out: Path, **changes: Any) -> Path:
 
 
 def relabelled(path: Path, content: str) -> Path:
-    """A small ONNX file with ``content`` for a header."""
+    """A small ONNX file with ``content`` for a header, and a seal."""
     import onnx
 
     value = onnx.helper.make_tensor_value_info
@@ -54,6 +56,7 @@ def relabelled(path: Path, content: str) -> Path:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     onnx.helper.set_model_props(model, {"dinogrl": content})
     onnx.save(model, path)
+    seal(path)
     return path
 
 
@@ -93,12 +96,23 @@ def test_a_foreign_onnx_file_is_told_apart(content: str, tmp_path: Path) -> None
         Embedder.load(relabelled(tmp_path / "x.onnx", content))
 
 
-def test_a_header_that_is_no_text(tmp_path: Path) -> None:
-    """Bytes of the header that a bad disk has changed."""
+def test_a_header_that_is_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Bytes of the header that are no letters: one line of ours, and none of onnxruntime's."""
     path = relabelled(tmp_path / "x.onnx", "dinogrl header")
-    path.write_bytes(path.read_bytes().replace(b"dinogrl header", b"dinogrl\x80\xffeader"))
+    path.write_bytes(path.read_bytes()[:-LENGTH].replace(b"dinogrl header", b"dinogrl\x80\xffeader"))
+    seal(path)
     with pytest.raises(CheckpointError, match="broken or no ONNX file"):
         Embedder.load(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_onnxruntime_prints_of_a_broken_file_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A layer whose name is no text: onnxruntime cannot say so, prints that, and would try again."""
+    path = relabelled(tmp_path / "x.onnx", "")
+    path.write_bytes(path.read_bytes().replace(b"Identity", b"\xffdentity"))
+    with pytest.raises(CheckpointError, match="broken or no ONNX file"):
+        onnx_session(path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
+from dinogrl.embedding.seal import expect_sealed, seal
 from dinogrl.errors import CheckpointError, DinogrlError, ExportError, in_one_line
 from dinogrl.onnx_sessions import failures, onnx_session
 
@@ -52,12 +53,16 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
     if precision == "int8":
         _quantise(path, clips)
     model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where the source lay on this machine is nobody's business
     onnx.helper.set_model_props(model, {HEADER: header})
     onnx.save(model, path)
+    seal(path)
 
 
 def read(path: Path) -> ExportedModel:
-    """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other."""
+    """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other, and for one that has changed since."""
+    expect_sealed(path)
     session = onnx_session(path)
     text = session.get_modelmeta().custom_metadata_map.get(HEADER)
 
