@@ -184,14 +184,33 @@ def test_each_kind_of_pair_has_its_own_curve() -> None:
     calibration = learn_aids(people()).calibration
     assert calibration is not None and set(calibration.curves) == {CROSS, WITHIN}
     assert "12 training identities" in calibration.source
-    held = learn_aids(people(), held=people(6, seed=5)).calibration
-    assert held is not None and "6 held-out training identities" in held.source
+    held = learn_aids(people(), held=people(11, seed=5)).calibration
+    assert held is not None and "11 held-out training identities" in held.source
     lonely = Calibration({CROSS: Curve(1, 1)})
     assert lonely.probability(1.0, same_modality=True) is None and lonely.probability(1.0, same_modality=False) == pytest.approx(
         0.5
     )
     assert Calibration.from_dict(json.loads(json.dumps(calibration.as_dict()))) == calibration
     assert learn_aids(people(2, 2)).calibration is None
+
+
+def test_few_people_give_no_percentage_however_many_their_pairs() -> None:
+    assert learn_aids(people(9, each=12)).calibration is None
+    enough = learn_aids(people(10, each=12)).calibration
+    assert enough is not None and {curve.people for curve in enough.curves.values()} == {10}
+    alone = people(10, each=12)
+    alone.modalities[alone.identities >= 6] = 0  # four of the ten were seen in one modality only
+    half = learn_aids(alone).calibration
+    assert half is not None and set(half.curves) == {WITHIN}, "each kind of pair counts its own people"
+
+
+def test_a_curve_is_no_surer_than_its_people_allow() -> None:
+    """Far apart, two people have never been one in 18 people: that it holds for the next is known with 19 in 20."""
+    curve = Curve(offset=50.0, slope=10.0, people=18)
+    assert (curve(0.0), curve(50.0)) == (pytest.approx(0.95), pytest.approx(0.05))
+    assert curve(4.9) == pytest.approx(1 / (1 + np.exp(-1))), "what lies between is as it was"
+    assert curve(0.0, prior=0.1) == pytest.approx(19 / (19 + 9)), "the bound is on what was learned, not on what is expected"
+    assert Calibration.from_dict({"source": "an earlier version", "curves": {CROSS: [2, 1]}}).curves[CROSS] == Curve(2.0, 1.0)
 
 
 def test_the_chosen_tracklets_are_of_as_many_people_as_possible() -> None:

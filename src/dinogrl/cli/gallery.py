@@ -12,11 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from dinogrl.cli.results import Broken
 from dinogrl.cli.screen import progress, say
 from dinogrl.cli.search import search
 from dinogrl.modality_names import ModalityName
 
 if TYPE_CHECKING:
+    from dinogrl.embedding.calibration import Calibration
     from dinogrl.gallery import Filters, Info
 
 Address = Annotated[
@@ -64,6 +66,7 @@ def add(
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Put tracklets in the place of others of the same id.")] = False,
     precision: Annotated[Precision, typer.Option(help="Of the vectors of a new gallery.")] = Precision.float16,
+    broken_frames: Broken = None,
     name: Name = "gallery",
     token: Token = "",
     device: Device = "auto",
@@ -88,6 +91,7 @@ def add(
             layout=layout,
             strips=strips,
             replace=replace,
+            broken_frames=broken_frames,
             on_progress=lambda count, total: tell("add", count, total, "tracklets"),
         )
         total = len(gallery)
@@ -195,6 +199,7 @@ def learn(
         Path, typer.Option("--data", metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the training dataset.")
     ],
     layout: Annotated[str, typer.Option(help="auto, folder, hitsz-vcm, buptcampus ...")] = "auto",
+    broken_frames: Broken = None,
     device: Device = "auto",
 ) -> None:
     """Learn, for a model that has none, the compact vector and the probability of a distance, and store both with it.
@@ -207,10 +212,25 @@ def learn(
 
     with progress() as tell:
         aids = prepare_search(
-            checkpoint, data, layout=layout, device=device, on_progress=lambda n, of: tell("embed", n, of, "tracklets")
+            checkpoint,
+            data,
+            layout=layout,
+            device=device,
+            broken_frames=broken_frames,
+            on_progress=lambda n, of: tell("embed", n, of, "tracklets"),
         )
-    known = "none, too few pairs" if aids.calibration is None else aids.calibration.source
-    say(f"[green]{escape(str(checkpoint))}[/green]: vectors of {aids.projection.width}; probability learned from: {known}")
+    say(f"[green]{escape(str(checkpoint))}[/green]: vectors of {aids.projection.width}; {_calibrated(aids.calibration)}")
+
+
+def _calibrated(calibration: Calibration | None) -> str:
+    from dinogrl.embedding.calibration import LEAST_PAIRS, LEAST_PEOPLE
+
+    if calibration is None:
+        return (
+            f"no probability: it takes {LEAST_PEOPLE} people or more, each seen by two cameras or in both modalities,"
+            f" and {LEAST_PAIRS} pairs of their tracklets"
+        )
+    return f"probability of {' and '.join(calibration.curves)} pairs learned from {calibration.source}"
 
 
 def filters_of(

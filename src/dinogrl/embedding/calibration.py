@@ -2,13 +2,16 @@
 
 The curve answers for a pair that was as likely the same person as not; of the hits of a search few are, so a ``prior`` may be
 given. Tracklets of the same modality lie nearer to each other than tracklets of different ones: each kind has its own.
+
+Many pairs of few people say little about the next person. So a curve needs :data:`LEAST_PEOPLE` people, and is never surer than
+they allow: after K people without an exception the next is one with a chance of 1 in K + 2 (Laplace's rule of succession).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -17,19 +20,29 @@ from numpy.typing import NDArray
 CROSS, WITHIN = "cross-modality", "same-modality"
 LEAST_PAIRS = 20
 """Pairs of the same person, and of different people, below which no curve is learned."""
+LEAST_PEOPLE = 10
+"""People with a pair of their own below whom no curve is learned: a percentage would be about them, not about people."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """P(same | distance) = sigmoid(``offset`` - ``slope`` * distance), falling: ``slope`` is at least 0."""
+    """P(same | distance) = sigmoid(``offset`` - ``slope`` * distance), falling: ``slope`` is at least 0.
+
+    ``people``: from how many it was learned; at even odds it stays within 1 / (people + 2) of 0 and 1. 0: without such bounds.
+    """
 
     offset: float
     slope: float
+    people: int = 0
 
     def __call__(self, distance: float, prior: float = 0.5) -> float:
         """Probability in 0..1. ``prior``, in 0..1 exclusive: how likely the pair was the same person before it was compared."""
         assert 0 < prior < 1, prior
-        value = self.offset - self.slope * distance + math.log(prior / (1 - prior))
+        value = self.offset - self.slope * distance
+        if self.people:
+            surest = math.log(self.people + 1)
+            value = min(max(value, -surest), surest)
+        value += math.log(prior / (1 - prior))
         return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
 
@@ -47,21 +60,22 @@ class Calibration:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"source": self.source, "curves": {kind: [curve.offset, curve.slope] for kind, curve in self.curves.items()}}
+        return {"source": self.source, "curves": {kind: list(astuple(curve)) for kind, curve in self.curves.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Calibration:
-        """What :meth:`as_dict` gave."""
+        """What :meth:`as_dict` gave; files of earlier versions do not name the number of people."""
         curves = values["curves"]
         assert isinstance(curves, Mapping)
-        return cls({kind: Curve(float(offset), float(slope)) for kind, (offset, slope) in curves.items()}, str(values["source"]))
+        read = {kind: Curve(float(numbers[0]), float(numbers[1]), *map(int, numbers[2:])) for kind, numbers in curves.items()}
+        return cls(read, str(values["source"]))
 
 
-def learn_curve(same: NDArray[np.floating], different: NDArray[np.floating]) -> Curve | None:
+def learn_curve(same: NDArray[np.floating], different: NDArray[np.floating], people: int = 0) -> Curve | None:
     """Fit the curve to distances (n,) of pairs of the same person and (m,) of different people, both kinds weighing the same.
 
     Platt's targets, (n+1)/(n+2) and 1/(m+2) in place of 1 and 0, keep the slope finite where the two do not overlap. None where
-    there are fewer than :data:`LEAST_PAIRS` of either.
+    there are fewer than :data:`LEAST_PAIRS` of either. ``people``: how many the pairs of the same person show.
     """
     if min(len(same), len(different)) < LEAST_PAIRS:
         return None
@@ -83,4 +97,4 @@ def learn_curve(same: NDArray[np.floating], different: NDArray[np.floating]) -> 
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     slope = float(root.detach()) ** 2 / float(spread)
-    return Curve(float(offset.detach()) + slope * float(centre), slope)
+    return Curve(float(offset.detach()) + slope * float(centre), slope, people)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dinogrl import checkpoints, distances
-from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve, learn_curve
+from dinogrl.embedding.calibration import CROSS, LEAST_PEOPLE, WITHIN, Calibration, Curve, learn_curve
 from dinogrl.embedding.compact import WIDTH, Projection, learn_projection
 from dinogrl.models.archive import replace_extras
 from dinogrl.records import Embeddings
@@ -96,7 +96,10 @@ def learn_aids(
 
 
 def _learn_calibration(embeddings: Embeddings, distance: str, source: str) -> Calibration | None:
-    """Curves from all pairs of different cameras; pairs of one camera would make the task look easier than it is."""
+    """Curves from all pairs of different cameras; pairs of one camera would make the task look easier than it is.
+
+    A kind of pair that too few people show has none.
+    """
     between = np.asarray(distances.DISTANCES[distance](embeddings.parts, embeddings.parts))
     same_person = embeddings.identities[:, None] == embeddings.identities[None, :]
     same_modality = embeddings.modalities[:, None] == embeddings.modalities[None, :]
@@ -104,8 +107,9 @@ def _learn_calibration(embeddings: Embeddings, distance: str, source: str) -> Ca
     once = np.triu(np.ones_like(same_person), k=1)
     curves: dict[str, Curve] = {}
     for kind, pairs in ((CROSS, once & ~same_modality), (WITHIN, once & same_modality & other_camera)):
-        curve = learn_curve(_some(between[pairs & same_person]), _some(between[pairs & ~same_person]))
-        if curve is not None:
+        people = len(np.unique(embeddings.identities[(pairs & same_person).any(axis=1)]))
+        curve = learn_curve(_some(between[pairs & same_person]), _some(between[pairs & ~same_person]), people)
+        if curve is not None and people >= LEAST_PEOPLE:
             curves[kind] = curve
     return Calibration(curves, source) if curves else None
 
