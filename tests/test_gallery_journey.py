@@ -14,11 +14,13 @@ import pytest
 from dinogrl.cli.main import main
 from dinogrl.data.frames import read_frame, write_image
 from dinogrl.data.sightings import SeenFrame, Sighting, write_sighting
+from dinogrl.embedding.calibration import WITHIN, Calibration, Curve
 from dinogrl.embedding.embedder import Embedder
+from dinogrl.embedding.search_aids import SearchAids, aids_of, store_aids
 from dinogrl.errors import DataError, GalleryError
 from dinogrl.gallery import Added, Filters, Gallery, age_of, enrol_folder
 from dinogrl.gallery.strips import make_strip
-from dinogrl.models.archive import save_model
+from dinogrl.models.archive import load_model, save_model
 from dinogrl.records import Modality
 from tiny_datasets import folder
 from tiny_models import tiny_model, tiny_recipe
@@ -64,6 +66,24 @@ def test_what_was_enrolled(home: Path, embedder: Embedder) -> None:
         )
         assert gallery.strip(entry.id) == make_strip(list(entry.frames))
         assert enrol_folder(gallery, home / "footage") == Added(unchanged=12)
+
+
+def test_a_calibration_learned_later_reaches_the_gallery(home: Path, tmp_path: Path) -> None:
+    """Nobody should have to embed everything again to see probabilities, or to be rid of wrong ones."""
+    shutil.copytree(home / "g", tmp_path / "g")
+    model = shutil.copy(home / "model.safetensors", tmp_path / "model.safetensors")
+    carried = aids_of(load_model(model))
+    assert carried is not None
+    for calibration in (Calibration({WITHIN: Curve(1.0, 0.5, 40)}, "40 people"), None):
+        store_aids(model, SearchAids(carried.projection, calibration))
+        embedder = Embedder.load(model, "cpu")
+        for writable in (False, True):  # who may only read sees it too
+            with Gallery(tmp_path / "g", embedder, writable=writable) as gallery:
+                one = gallery.parts(gallery.ids()[:1])[0]
+                hit = gallery.search(one, top=1, modality=gallery.entries(gallery.ids()[:1])[0].modality)[0]
+                assert (hit.probability is None) == (calibration is None)
+        with Gallery(tmp_path / "g") as gallery:  # written down, for those who open it without the model
+            assert gallery.info().calibration == ("none" if calibration is None else "40 people")
 
 
 def test_unchanged_tracklets_are_not_embedded_again(home: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
-"""What a gallery remembers of its model, written when the first tracklets are added and never changed."""
+"""What a gallery remembers of its model, written when the first tracklets are added.
+
+Only the calibration may change afterwards: a model may be calibrated later, or anew. Nothing that is stored depends on it.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +72,17 @@ def found(
     form = Form(vectors.shape[1], vectors.shape[2], aids.projection.width, precision)
     settings = Settings(fingerprint, "" if trained is None else trained.recipe.name, form, distance, origin)
     write(backend, settings, aids)
+
+
+def calibrated(backend: Backend, aids: SearchAids, embedder: Embedder, *, write_down: bool) -> SearchAids:
+    """The gallery's projection with the calibration that the model carries now, written down where the gallery may be written."""
+    carried = aids_of(embedder.trained)
+    if carried is None or carried.calibration == aids.calibration:
+        return aids
+    fresh = replace(aids, calibration=carried.calibration)
+    if write_down:
+        backend.write_document(_AIDS, fresh.to_bytes())
+    return fresh
 
 
 def write(backend: Backend, settings: Settings, aids: SearchAids) -> None:

@@ -21,7 +21,7 @@ from dinogrl.gallery.backend import PRECISIONS, Backend, Batch, Form
 from dinogrl.gallery.entries import Added, Entry, Hit, Info
 from dinogrl.gallery.filters import Filters
 from dinogrl.gallery.folder import FolderBackend
-from dinogrl.gallery.founding import Settings, found, remembered
+from dinogrl.gallery.founding import Settings, calibrated, found, remembered
 from dinogrl.gallery.milvus import is_file
 from dinogrl.gallery.server import ServerBackend
 from dinogrl.gallery.stock import take_stock
@@ -84,6 +84,8 @@ class Gallery:
                 raise GalleryError(f"no gallery {name!r} at {address}; make one by adding tracklets to it")
             if embedder is not None:
                 self._expect(embedder.fingerprint)
+                if self.aids is not None:
+                    self.aids = calibrated(self.backend, self.aids, embedder, write_down=writable)
             otherwise.pop_all()
 
     def __enter__(self) -> Gallery:
