@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from dinogrl.cli import main as cli
+from dinogrl.data.datasets import open_dataset
 from dinogrl.embedding.archive import load_embeddings
 from tiny_recipe import TINY
 
@@ -84,6 +86,43 @@ def test_embed(run: Path, tiny_world: Path, tmp_path: Path, capsys: pytest.Captu
         embeddings = load_embeddings(out)
         assert f"{len(embeddings)} tracklets" in capsys.readouterr().out
         assert len(set(embeddings.tracklet_ids)) == len(embeddings) > 4
+
+
+@pytest.fixture
+def torn_world(tiny_world: Path, tmp_path: Path) -> Path:
+    """The world, with one tracklet of the test and one for training of which only the last frame can be read."""
+    world = shutil.copytree(tiny_world, tmp_path / "torn")
+    dataset = open_dataset(world)
+    for tracklet in (dataset.query[0], dataset.train[0]):
+        tracklet.path(0).unlink()
+        for index in range(1, len(tracklet.frames) - 1):
+            tracklet.path(index).write_bytes(b"\xff\xd8\xff")
+    return world
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["evaluate", "MODEL", "--out", "."], ["embed", "MODEL", "--out", "x.safetensors"], ["gallery", "add", "g", "MODEL"]],
+    ids=["evaluate", "embed", "gallery add"],
+)
+def test_broken_frames_stop_a_command_unless_it_is_told_otherwise(
+    words: list[str], run: Path, torn_world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(torn_world.parent)
+    given = [str(run) if word == "MODEL" else word for word in words] + ["--data", str(torn_world), "--device", "cpu"]
+    assert cli.main(given) == 2
+    assert "--broken-frames neighbour" in capsys.readouterr().err
+    assert cli.main([*given, "--broken-frames", "neighbour"]) == 0
+    if words[0] == "evaluate":
+        assert "dinogrl + broken frames replaced" in capsys.readouterr().out
+        assert json.loads(Path("metrics.json").read_text())["options"] == {"broken_frames": "neighbour"}
+
+
+def test_learning_for_searches_goes_past_broken_frames_too(run: Path, torn_world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = shutil.copy(run / "model.safetensors", torn_world.parent)
+    given = ["gallery", "learn", str(model), "--data", str(torn_world), "--device", "cpu"]
+    assert cli.main(given) == 2
+    assert cli.main([*given, "--broken-frames", "neighbour"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

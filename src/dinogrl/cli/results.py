@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,12 @@ Checkpoint = Annotated[
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Broken = Annotated[
+    Literal["stop", "neighbour"] | None,
+    typer.Option(
+        "--broken-frames", help="An unreadable frame: stop, or take its neighbour; as the model's recipe says where not given."
+    ),
+]
 
 
 class Split(StrEnum):
@@ -45,12 +51,14 @@ def evaluate(
     flip: Annotated[bool, typer.Option("--flip", help="Average each clip with its mirror image.")] = False,
     clips: Annotated[str, typer.Option(help="Clips of each tracklet to average: a number, or all for every frame.")] = "1",
     rerank: Annotated[str, typer.Option(help="none, k_reciprocal or temporal.")] = "none",
+    broken_frames: Broken = None,
     device: Device = "auto",
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
 
     Writes metrics.json, query.safetensors, gallery.safetensors, silhouettes.npz where there is a gait stream, and the two halves'
-    embeddings where re-ranking is temporal. What is done beyond the protocol (--flip, --clips, --rerank) is named in metrics.json.
+    embeddings where re-ranking is temporal. What is done beyond the protocol (--flip, --clips, --rerank, --broken-frames) is
+    named in metrics.json.
 
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
@@ -70,6 +78,7 @@ def evaluate(
             device=device,
             looks=Looks.of(flip, clips),
             rerank=rerank,
+            broken_frames=broken_frames,
             on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
         )
     say(score_table(metrics))
@@ -84,6 +93,7 @@ def embed(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write (.safetensors).")],
     split: Annotated[Split, typer.Option(help="Which tracklets: the test lists, or the training part.")] = Split.test,
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
+    broken_frames: Broken = None,
     device: Device = "auto",
 ) -> None:
     """Write one row of part vectors for every tracklet.
@@ -100,6 +110,7 @@ def embed(
             split=split.value,
             layout=layout,
             device=device,
+            broken_frames=broken_frames,
             on_progress=lambda done, total: tell("embed", done, total, "clips"),
         )
     rows, parts, width = embeddings.parts.shape

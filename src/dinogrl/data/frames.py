@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from dinogrl.errors import DataError, in_one_line
+from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Tracklet
 
 Image = NDArray[np.uint8]
-BrokenFrames = Literal["stop", "neighbour"]
 
 _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -31,7 +30,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB\x60\x82"
 _MOST_PIXELS = 2**28
 """Of a JPEG: some hundred bytes can declare 2**32, and would take 13 GB and a minute. OpenCV has a limit of its own."""
-_ADVICE = "; restore the file, or train with data.broken_frames=neighbour (--resume too), which takes the frame beside it"
+_ADVICE = (
+    "; restore the file, or have the frame beside it taken: train with data.broken_frames=neighbour (--resume too), "
+    "evaluate or embed with --broken-frames neighbour"
+)
 
 
 def read_frame(path: str | Path, size: tuple[int, int] | None = None) -> Image:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dinogrl.data.frames import BrokenFrames, by_distance, fault, read_frame
+from dinogrl.data.frames import by_distance, fault, read_frame
 from dinogrl.errors import DataError
+from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Tracklet
 
 CARD = "parser.json"

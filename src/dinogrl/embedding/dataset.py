@@ -13,6 +13,7 @@ from dinogrl.embedding.extract import extract
 from dinogrl.embedding.opening import open_model
 from dinogrl.errors import DataError
 from dinogrl.evaluation.protocols import default_protocol
+from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Dataset, Embeddings, Tracklet
 
 
@@ -24,16 +25,18 @@ def embed_dataset(
     split: str = "test",
     layout: str = "auto",
     device: str = "auto",
+    broken_frames: BrokenFrames | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Embeddings:
     """Embed every tracklet of one part of ``data`` ("test": query and gallery; "train") and write the file ``out``.
 
-    Frames are sampled as the dataset's own protocol samples them. ``on_progress`` is told clips done and clips in all.
+    Frames are sampled as the dataset's own protocol samples them. ``broken_frames``: None does as the model's recipe says.
+    ``on_progress`` is told clips done and clips in all.
     Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed,
     :class:`DinogrlError` where ``out`` cannot be written.
     """
     trained = open_model(checkpoint)
-    settings = trained.recipe.data
+    settings = trained.recipe.data.with_broken_frames(broken_frames)
     dataset = open_dataset(
         data,
         layout,

@@ -17,6 +17,7 @@ from dinogrl.embedding.search_aids import SearchAids, learn_aids, store_aids
 from dinogrl.errors import DataError
 from dinogrl.models.archive import load_model
 from dinogrl.recipes import Recipe
+from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Embeddings, Tracklet
 
 MOST = 2000
@@ -30,18 +31,21 @@ def prepare_search(
     layout: str = "auto",
     device: str = "auto",
     most: int = MOST,
+    broken_frames: BrokenFrames | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SearchAids:
     """Learn from the training part of ``data`` and store with the model at ``checkpoint``.
 
+    ``broken_frames``: None does as the model's recipe says.
     Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` where there is no training tracklet.
     """
     trained = load_model(checkpoint)
-    settings = trained.recipe.data
+    settings = trained.recipe.data.with_broken_frames(broken_frames)
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_train=settings.discard_train)
     if not dataset.train:
         raise DataError(f"{data} has no training tracklets to learn from; see `dinogrl check {data}`")
-    aids = search_aids(trained.network, trained.recipe, dataset.train, runtime.device(device), most=most, on_progress=on_progress)
+    recipe = trained.recipe.model_copy(update={"data": settings})
+    aids = search_aids(trained.network, recipe, dataset.train, runtime.device(device), most=most, on_progress=on_progress)
     store_aids(checkpoint, aids)
     return aids
 

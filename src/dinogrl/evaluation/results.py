@@ -19,6 +19,7 @@ Option = str | int | float | bool
 WORDS: dict[str, Callable[[str, Option], str]] = {
     "flip": lambda name, value: "flip",
     "clips": lambda name, value: "all frames" if value == "all" else f"{value} clips",
+    "broken_frames": lambda name, value: "broken frames replaced" if value == "neighbour" else "no broken frames",
     "rerank": lambda name, value: f"{str(value).removesuffix('_k_reciprocal').replace('_', '-')} re-ranking",
 }
 """Options in a few words; the numbers of a re-ranking stay in the file."""

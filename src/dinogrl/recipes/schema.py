@@ -30,6 +30,9 @@ class Augment(Section):
     """Colour change of infrared frames."""
 
 
+BrokenFrames = Literal["stop", "neighbour"]
+
+
 class Data(Section):
     """How tracklets become clips."""
 
@@ -52,11 +55,15 @@ class Data(Section):
     masks: str | None = None
     """Folder with a parser's masks, a grey .png for each frame under the frame's own name; a relative path begins at the dataset's
     root. The gait stream reads them with ``model.gait.silhouette: masks``."""
-    broken_frames: Literal["stop", "neighbour"] = "stop"
+    broken_frames: BrokenFrames = "stop"
     """What an unreadable frame does: stop the run, or be replaced by the nearest readable frame and counted."""
     workers: int = Field(2, ge=0)
     """Loader processes; 0 loads in the main process."""
     augment: Augment = Augment()
+
+    def with_broken_frames(self, choice: BrokenFrames | None) -> Data:
+        """The same, with another :attr:`broken_frames`, unless ``choice`` is None."""
+        return self if choice is None else self.model_copy(update={"broken_frames": choice})
 
 
 class Appearance(Section):

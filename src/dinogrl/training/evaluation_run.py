@@ -21,6 +21,7 @@ from dinogrl.evaluation.evaluate import evaluate
 from dinogrl.evaluation.protocols import Protocol, choose_protocol
 from dinogrl.evaluation.rerank import KReciprocal, Reranker, TemporalKReciprocal
 from dinogrl.evaluation.results import Metrics, write_metrics
+from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Dataset, Embeddings, Tracklet
 
 Watcher = Callable[[int, int], None]
@@ -49,13 +50,15 @@ def evaluate_checkpoint(
     device: str = "auto",
     looks: Looks = ONE_LOOK,
     rerank: str = "none",
+    broken_frames: BrokenFrames | None = None,
     on_progress: Watcher | None = None,
 ) -> Metrics:
     """Embed the test tracklets of ``data``, rank them under a named protocol, and write metrics.json into ``out``.
 
     ``out`` (the checkpoint's own folder, unless given) also receives query.safetensors and gallery.safetensors, and
-    silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips) and ``rerank`` (:data:`RERANKING`) are named
-    in the result. ``on_progress`` is told tracklets done and tracklets in all.
+    silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips), ``rerank`` (:data:`RERANKING`) and
+    ``broken_frames``, where it says otherwise than the model's recipe, are named in the result. ``on_progress`` is told tracklets
+    done and tracklets in all.
 
     Before anything is embedded raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset
     without test lists or in whose lists the protocol finds nobody, :class:`DinogrlError` where ``out`` cannot be written into.
@@ -63,7 +66,8 @@ def evaluate_checkpoint(
     make_reranker = RERANKING[rerank]  # an unknown name is said before anything is embedded
     checkpoint = model_file(checkpoint)
     trained = open_model(checkpoint)
-    settings, recipe = trained.recipe.data, trained.recipe.evaluation
+    settings, recipe = trained.recipe.data.with_broken_frames(broken_frames), trained.recipe.evaluation
+    otherwise = {"broken_frames": settings.broken_frames} if settings != trained.recipe.data else {}
     folder = out or checkpoint.parent
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
     if not dataset.query or not dataset.gallery:
@@ -112,7 +116,7 @@ def evaluate_checkpoint(
         model=trained.recipe.name,
         frames_per_clip=settings.frames,
         selection=str(trained.facts.get("selection", "unknown")),
-        options={**looks.options, **({} if dataset.trial is None else {"trial": dataset.trial})},
+        options={**looks.options, **otherwise, **({} if dataset.trial is None else {"trial": dataset.trial})},
     )
 
 
