@@ -59,6 +59,23 @@ def test_non_local_is_the_sum_over_all_positions_and_starts_as_the_identity() ->
     torch.testing.assert_close(block(x), block.W(gathered.view(2, 3, 4, 3)) + x, rtol=1e-4, atol=1e-5)
 
 
+def test_non_local_blocks_stand_behind_the_last_blocks_of_their_layer() -> None:
+    layers, order = Layers(4, (3, 1, 1, 1), non_local=(2, 0, 0, 1)), list[str]()
+    for name, part in layers.named_modules():
+        if isinstance(part, (Bottleneck, NonLocal)):
+            part.register_forward_hook(lambda *_, name=name: order.append(name))
+    layers(torch.randn(2, 4, 16, 8))
+    first = ["layer1.0", "layer1.1", "non_local1.0", "layer1.2", "non_local1.1"]
+    assert order == [*first, "layer2.0", "layer3.0", "layer4.0", "non_local4.0"]
+
+
+def test_convolutions_start_by_the_number_of_their_outputs() -> None:
+    torch.manual_seed(0)
+    convolution = Layers(16, (1, 1, 1, 1)).get_submodule("layer2.0.conv1")
+    assert isinstance(convolution, torch.nn.Conv2d) and convolution.weight.shape == (32, 64, 1, 1)
+    assert convolution.weight.std().item() == pytest.approx((2 / 32) ** 0.5, rel=0.1)
+
+
 def test_stem_without_relu_lets_negatives_through() -> None:
     x = torch.randn(2, 3, 32, 16)
     assert Stem(4, relu=True)(x).min() >= 0

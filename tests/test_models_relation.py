@@ -197,6 +197,15 @@ def test_a_chain_looks_at_its_own_stripes_only() -> None:
     assert not torch.allclose(before[:, 1], after[:, 1])
 
 
+def test_the_projection_back_keeps_mean_and_unbiased_variance() -> None:
+    query = LatentQuery(sets=2, channels=4, steps=2, granularities=2).double().train()
+    state = 3 + torch.randn(3, 2, 2, 5, 7, dtype=torch.float64)
+    query.end(torch.zeros(2, 2, 5, 7, dtype=torch.float64), state)
+    mean, variance = query.back_running.unbind(-1)
+    torch.testing.assert_close(mean, 0.1 * state[2].mean((2, 3)))
+    torch.testing.assert_close(variance, 0.9 + 0.1 * state[2].var((2, 3), correction=1))
+
+
 def test_running_statistics_of_the_latent_form_approach_those_of_the_batch() -> None:
     module = random_module((2, 4), False, True)
     gait, appearance = torch.randn(2, 6, 31, 16, dtype=torch.float64).unbind()
