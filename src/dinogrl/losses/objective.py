@@ -22,7 +22,8 @@ class Objective:
     """Identity loss of both streams + lambda1 mask + lambda2 smoothness + lambda3 diversity.
 
     ``Objective(recipe.objective)(output, identity)`` gives every part by name, unweighted, the accuracy for watching,
-    and ``total``, the weighted sum to be minimised. Streams that a model lacks, and terms whose weight is 0, are left out.
+    and ``total``, the weighted sum to be minimised. Streams that a model lacks are left out, and of the terms of the maps those
+    whose weight is 0.
     """
 
     def __init__(self, recipe: schema.Objective) -> None:

@@ -301,7 +301,7 @@ class Batch(Section):
     clips: int = Field(4, ge=1)
     """Clips of each identity in each modality."""
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are summed before the optimiser steps."""
+    """Batches before the optimiser steps; by the mean of their gradients. Triplets and batch norms see one batch at a time."""
 
 
 class Training(Section):
