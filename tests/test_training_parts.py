@@ -23,7 +23,7 @@ from tiny_models import clips, tiny_model
 def test_paper_schedule() -> None:
     recipe = Training()
     assert learning_rate(recipe, 0) == pytest.approx(3.5e-6)
-    assert learning_rate(recipe, 5) == pytest.approx(3.5e-4 * (0.01 + 0.99 * 0.5))
+    assert learning_rate(recipe, 5) == learning_rate(recipe, 5.9) == pytest.approx(3.5e-4 * (0.01 + 0.99 * 0.5))
     assert [learning_rate(recipe, epoch) for epoch in (10, 34.9, 35, 79, 80, 199)] == pytest.approx(
         [3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6, 3.5e-6]
     )
