@@ -45,7 +45,8 @@ def train(
 
     ``out`` receives recipe.yaml, log.csv, tensorboard/, checkpoint.safetensors (where the run stands) and, at the end,
     model.safetensors. With ``resume`` a run that was stopped, at any moment and in any way, goes on from its last checkpoint
-    exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch.
+    exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch: triplets
+    are those of the whole batch, each batch norm sees the share of its own process.
 
     Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where it holds another recipe's
     run, and where a loss is not finite; :class:`DataError` for broken data.
