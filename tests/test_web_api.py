@@ -159,7 +159,7 @@ def test_looking_through_the_gallery(client: TestClient) -> None:
     page = client.get("/api/tracklets", params={"camera": "yard", "modality": "visible", "collection": "march"}).json()
     assert {(one["camera"], one["modality"], one["collection"]) for one in page["tracklets"]} == {("yard", "visible", "march")}
     about = client.get("/api/gallery").json()
-    assert about["tracklets"] == 18 and about["cameras"]["gate"] == 6 and about["calibration"] == "made up"
+    assert about["tracklets"] == 18 and about["cameras"]["gate"] == 6 and (about["calibration"], about["prior"]) == ("made up", 0.5)
 
 
 def test_pictures_of_tracklets(client: TestClient, gallery: Gallery) -> None:
@@ -175,6 +175,7 @@ def test_a_case(client: TestClient, query: str) -> None:
     assert page.headers["content-type"].startswith("text/html") and "attachment" in page.headers["content-disposition"]
     assert "<script" not in page.text and "<i>" not in page.text and "onerror=alert(1)>" not in page.text
     assert not re.findall(r"(?:src|href)=[\"'](?!data:image/jpeg)", page.text), "needs nothing but itself"
+    assert "learned from made up, which is other footage, and takes 50% of" in page.text, "a percentage says what it rests on"
     assert page.text.count("data:image/jpeg") == 18, "the query, and all answers but the one without a picture"
     with zipfile.ZipFile(io.BytesIO(client.post("/api/export", json={**asked, "form": "zip"}).content)) as archive:
         assert archive.testzip() is None

@@ -8,11 +8,16 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dinogrl.embedding.embedder import Embedder
+from dinogrl.embedding.search_aids import aids_of, store_aids
+from dinogrl.gallery import Gallery
+from dinogrl.models.archive import load_model
 from dinogrl.web.service import Settings
 from dinogrl.web.tokens import Tokens
 from tiny_server import CAMERAS, STRANGE, listening, make_home, pictures
@@ -101,6 +106,7 @@ def test_upload_search_mark_export(browser: Browser, address: str, width: int, d
     page.fill("#case", "lost child 17")
     page.click("#search")
     expect(page.locator("#found")).to_contain_text("18 answers for walk1.jpg (visible)")
+    expect(page.locator("#caution")).to_contain_text("Probability learned from made up, other footage than this, taking 50 % of")
     first = page.locator(".hit").first
     expect(first).to_contain_text("1. gate")
     expect(first).to_contain_text("person2/6")
@@ -197,6 +203,42 @@ def test_a_video_and_what_is_refused(browser: Browser, address: str) -> None:
     page.locator("#earlier-list button", has_text="night.mp4").first.click()
     expect(page.locator("#query-choice button")).to_have_count(2)
     page.context.close()
+
+
+def test_a_gallery_of_nobody_and_a_model_without_calibration(browser: Browser, home: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns("state", "lock")))
+    model = home / "model.safetensors"
+    aids = aids_of(load_model(model))
+    assert aids is not None
+    store_aids(model, replace(aids, calibration=None))
+    with listening(home, Settings(tmp_path / "one")) as address:
+        page = opened(browser, address)
+        page.locator("input[value=gallery]").check()
+        page.locator("#shelf button").first.click()
+        page.click("#search")
+        expect(page.locator("#caution")).to_contain_text("No probability: the model was not calibrated on enough people")
+        expect(page.locator(".hit .chance")).to_have_count(0)
+        page.context.close()
+    with Gallery(home / "people.gallery", Embedder.load(model, "cpu"), writable=True) as gallery:
+        gallery.remove(gallery.ids()[1:])
+    with listening(home, Settings(tmp_path / "two")) as address:
+        page = opened(browser, address)
+        expect(page.locator("#stock")).to_have_text("1 tracklet of 1 camera")
+        page.context.close()
+    with Gallery(home / "people.gallery", writable=True) as gallery:
+        gallery.remove(gallery.ids())
+    with listening(home, Settings(tmp_path / "three")) as address:
+        page = opened(browser, address)
+        expect(page.locator("#empty")).to_contain_text("The gallery is empty")
+        page.set_input_files("#files", files())
+        page.click("#send")
+        page.locator("#query-choice button").first.wait_for()
+        page.click("#search")
+        expect(page.locator("#found")).to_contain_text("0 answers")
+        expect(page.locator("#empty")).to_contain_text("The gallery is empty")
+        photograph(page, "empty")
+        assert page.faults == []  # type: ignore[attr-defined]
+        page.context.close()
 
 
 def test_signing_in(browser: Browser, home: Path, tmp_path: Path) -> None:

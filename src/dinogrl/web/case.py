@@ -16,9 +16,10 @@ from typing import Any
 from dinogrl.reports.html import table, text
 
 PAGE = Template((Path(__file__).parent / "pages" / "case.html").read_text(encoding="utf-8"))
-_CAUTION = (
-    "A high rank or probability is a suggestion for a human to check, never evidence that two people are one. The probability was"
-    " learned on pairs of other footage, and takes {prior:.0%} of the answers to be the right person before they are looked at."
+_CAUTION = "A high rank or probability is a suggestion for a human to check, never evidence that two people are one."
+_LEARNED = (
+    " The probability was learned from {calibration}, which is other footage, and takes {prior:.0%} of the answers to be the right"
+    " person before they are looked at."
 )
 
 
@@ -57,7 +58,7 @@ class Case:
             facts=table(("", ""), rows, "Search"),
             note=f"<h2>Note</h2><p class='note'>{text(self.note)}</p>" if self.note else "",
             hits=table(head, hits, f"{len(hits)} answers"),
-            caution=text(_CAUTION.format(prior=self.content["prior"])),
+            caution=text(_CAUTION + self._learned()),
         )
         return body.encode("utf-8", "replace")
 
@@ -80,6 +81,13 @@ class Case:
                 if strip is not None:
                     files.writestr(f"{hit['rank']:03d}.jpg", strip)  # by rank: an id may hold anything
         return archive.getvalue()
+
+    def _learned(self) -> str:
+        """What the percentages rest on; nothing where the page shows none."""
+        if all(hit["probability"] is None for hit in self.content["found"]["hits"]):
+            return ""
+        known = self.content.get("calibration", "training tracklets")  # searches of earlier versions do not say
+        return _LEARNED.format(calibration=known, prior=self.content["prior"])
 
     def _row(self, hit: Mapping[str, Any]) -> list[str]:
         id = hit["id"]

@@ -90,6 +90,7 @@ def search_routes(service: Service) -> APIRouter:
             last=None if info is None else info.last,
             model="" if info is None else f"{info.fingerprint} {info.model}".strip(),
             calibration="none" if info is None else info.calibration,
+            prior=service.settings.prior,
             expire_after_seconds=None if age is None else age.total_seconds(),
             bounds=words.Bounds(
                 body_bytes=limits.body_bytes,
@@ -234,10 +235,16 @@ def _search(service: Service, body: words.Search, who: str, address: str) -> wor
         "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "model": service.gallery.fingerprint,
         "prior": service.settings.prior,
+        "calibration": _learned_from(service),
         "request": body.model_dump(mode="json"),
         "found": found.model_dump(mode="json"),
     }
     return found.model_copy(update={"id": service.journal.add_search(who, content, question.strip)})
+
+
+def _learned_from(service: Service) -> str:
+    calibration = None if service.gallery.aids is None else service.gallery.aids.calibration
+    return "none" if calibration is None else calibration.source
 
 
 def _export(service: Service, body: words.Export, who: str, address: str) -> Response:

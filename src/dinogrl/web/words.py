@@ -164,7 +164,9 @@ class Bounds(BaseModel):
 
 
 class About(BaseModel):
-    """What the gallery holds, and who asks."""
+    """What the gallery holds, and who asks. ``calibration``: from whom probabilities were learned, "none" where none are given;
+    ``prior``: share of answers that they take to be right.
+    """
 
     who: str
     signed_in: bool
@@ -176,6 +178,7 @@ class About(BaseModel):
     last: datetime | None
     model: str
     calibration: str
+    prior: float
     expire_after_seconds: float | None
     bounds: Bounds
 

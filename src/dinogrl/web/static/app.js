@@ -8,6 +8,7 @@ import { prepareUploads } from "./uploads.js";
 
 let query = null; // {query or tracklet, label}
 let search = null; // id of the search whose answers are shown
+let stock = null; // what the server told of the gallery when the page was opened
 
 function choose(chosen) {
   if (query && (query.query !== chosen.query || query.tracklet !== chosen.tracklet)) clearMarks();
@@ -32,10 +33,11 @@ async function ask(withMarks) {
     search = found.id;
     $("tools").hidden = false;
     $("found").textContent = `${found.hits.length} answers for ${label} (${found.query.modality})`;
-    $("caution").textContent = withMarks
+    const order = withMarks
       ? "Ordered by the query moved towards what was marked right and away from what was marked wrong; wrong ones are left out. Distance and probability are still those of the query itself."
       : "Nearest first.";
-    showHits(found, (hit) => {
+    $("caution").textContent = `${order} ${learnedFrom(found.hits)}`;
+    showHits(found, stock.tracklets, (hit) => {
       choose({ tracklet: hit.id, label: hit.id });
       ask(false);
     });
@@ -46,6 +48,13 @@ async function ask(withMarks) {
   }
   $("search").disabled = false;
   countMarks();
+}
+
+function learnedFrom(hits) {
+  if (!hits.length) return "";
+  if (stock.calibration === "none") return "No probability: the model was not calibrated on enough people.";
+  if (!hits.some((hit) => hit.probability !== null)) return "";
+  return `Probability learned from ${stock.calibration}, other footage than this, taking ${Math.round(1000 * stock.prior) / 10} % of the answers to be right.`;
 }
 
 function countMarks() {
@@ -88,10 +97,13 @@ async function open() {
   }
   $("sign-in").hidden = true;
   $("work").hidden = $("motion").hidden = false;
+  stock = about;
   $("sign-out").hidden = !about.signed_in;
+  const counted = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
   const cameras = Object.keys(about.cameras).length;
   const kept = about.expire_after_seconds ? `, kept ${Math.round(about.expire_after_seconds / 8640) / 10} days` : "";
-  $("stock").textContent = `${about.tracklets.toLocaleString("en")} tracklets of ${cameras} cameras${kept}${about.signed_in ? `, signed in as ${about.who}` : ""}`;
+  $("stock").textContent = `${counted(about.tracklets, "tracklet")} of ${counted(cameras, "camera")}${kept}${about.signed_in ? `, signed in as ${about.who}` : ""}`;
+  if (!about.tracklets) $("empty").textContent = "The gallery is empty. Add tracklets by: dinogrl gallery add";
   offerConditions(about);
   prepareUploads(about.bounds, choose);
   const showShelf = prepareShelf(about, (chosen) => {

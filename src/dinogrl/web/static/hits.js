@@ -19,24 +19,24 @@ export function clearMarks() {
   onMarks();
 }
 
-export function showHits(found, lookFor) {
+export function showHits(found, tracklets, lookFor) {
   const cards = found.hits.map((hit) => card(hit, lookFor));
   $("hits").replaceChildren(...cards);
   cards.forEach(paint);
   $("empty").hidden = cards.length > 0;
-  $("empty").textContent = "Nothing in the gallery meets the conditions.";
+  $("empty").textContent = tracklets ? "Nothing in the gallery meets the conditions." : "The gallery is empty. Add tracklets by: dinogrl gallery add";
 }
 
 function card(hit, lookFor) {
-  const chance = hit.probability === null ? "no probability known" : `same person ${Math.round(100 * hit.probability)} %`;
+  const chance = hit.probability === null ? null : `same person ${Math.round(100 * hit.probability)} %`;
   const moved = hit.moved_distance === null ? "" : `, after marks ${hit.moved_distance.toFixed(3)}`;
   const facts = el(
     "div",
     { class: "facts" },
     el("b", {}, `${hit.rank}. ${hit.camera}, ${hit.modality}`),
     el("span", {}, when(hit.start, hit.end)),
-    el("span", { class: "chance" }, chance),
-    hit.probability === null ? null : el("meter", { class: "meter", min: 0, max: 1, value: hit.probability, "aria-label": chance }),
+    chance && el("span", { class: "chance" }, chance),
+    chance && el("meter", { class: "meter", min: 0, max: 1, value: hit.probability, "aria-label": chance }),
     el("span", {}, `distance ${hit.distance.toFixed(3)}${moved}`),
     el("span", { class: "id" }, hit.id),
     el(
@@ -47,7 +47,7 @@ function card(hit, lookFor) {
       el("button", { type: "button", onclick: () => lookFor(hit) }, "Look for this"),
     ),
   );
-  const words = `Rank ${hit.rank}, ${hit.camera}, ${hit.modality}, ${chance}`;
+  const words = `Rank ${hit.rank}, ${hit.camera}, ${hit.modality}, ${chance || `distance ${hit.distance.toFixed(3)}`}`;
   const made = el("li", { class: "hit card", tabindex: "0", "aria-label": words }, mover(stripOf(hit.id), `tracklet ${hit.id}`), facts);
   made.dataset.id = hit.id;
   return made;
