@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from dinogrl.embedding import hub
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.exported import ExportedModel
+from dinogrl.embedding.hub_card import write_card
 from dinogrl.errors import CheckpointError, DinogrlError, ExportError
 from dinogrl.evaluation.results import Metrics
 from dinogrl.models.archive import load_model, save_model
+from dinogrl.recipes import load_recipe
 from tiny_models import tiny_model, tiny_recipe
 
 FRAMES = [np.random.default_rng(i).integers(0, 256, (90, 40, 3), dtype=np.uint8) for i in range(7)]
@@ -96,6 +99,26 @@ def test_the_card_says_what_it_must(embedder: Embedder, tmp_path: Path) -> None:
     assert "None recorded" in (embedder.save_pretrained(tmp_path) / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "licence", "name", "said"),
+    [
+        ("baseline", "simulated (hitsz-vcm layout)", "apache-2.0", None, ""),
+        ("dinogrl", "simulated (hitsz-vcm layout)", "apache-2.0", None, "DINOv2"),
+        ("dinogrl_dinov3_vits16", "simulated (hitsz-vcm layout)", "other", "dinov3-license", "DINOv3"),
+        ("dinogrl_dinov3_vits16", "hitsz-vcm", "other", "terms-of-the-training-data", "DINOv3"),
+    ],
+)
+def test_the_card_names_the_terms_of_data_and_prior(
+    recipe: str, dataset: str, licence: str, name: str | None, said: str, embedder: Embedder, tmp_path: Path
+) -> None:
+    own = load_model(tmp_path / "model.safetensors")
+    (tmp_path / "README.md").write_text(write_card(replace(own, recipe=load_recipe(recipe), facts={"dataset": dataset})))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert (card.data.license, card.data.get("license_name")) == (licence, name)
+    assert {family for family in ("DINOv2", "DINOv3") if f"{family}'s weights" in card.text} == ({said} if said else set())
+    assert (card.data.library_name, card.data.pipeline_tag) == ("dinogrl", "image-feature-extraction")
+
+
 def test_upload_and_download(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = StandIn(tmp_path / "hub")
     monkeypatch.setattr(hub, "HfApi", stand_in)
@@ -147,8 +170,6 @@ def test_a_file_is_no_folder_to_write_into(embedder: Embedder, tmp_path: Path) -
 
 
 def test_extras_travel(embedder: Embedder, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     import torch
 
     trained = replace(load_model(tmp_path / "model.safetensors"), extras={"mean": torch.arange(3.0)})

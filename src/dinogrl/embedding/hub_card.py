@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 
 from dinogrl.evaluation.results import Metrics
 from dinogrl.models.archive import TrainedModel
+from dinogrl.recipes import Recipe
 
 _UNKNOWN = "not recorded"
 _USE = """\
@@ -21,18 +22,26 @@ seasons and populations than those of their training: measure on your own footag
 ## Licence
 
 The program is under Apache-2.0. The weights are bound by the terms of what they were trained on: the public datasets of this field
-allow academic, non-commercial use only. DINOv2's weights, where they are inside, are under Apache-2.0.
-"""
+allow academic, non-commercial use only."""
+_PRIORS = {
+    "dinov2": "DINOv2's weights, which are inside, are under Apache-2.0.",
+    "dinov3": "DINOv3's weights, which are inside, are under Meta's DINOv3 License; whoever passes them on is bound by it.",
+}
+"""Terms of a prior's weights, by its family."""
 
 
 def write_card(trained: TrainedModel, scores: Sequence[Metrics] = ()) -> str:
     """README.md: the hub's header in YAML, then the card."""
     recipe, facts = trained.recipe, trained.facts
     dataset = str(facts.get("dataset", _UNKNOWN))
+    family = _family_of_prior(recipe)
+    terms = None if "simulat" in dataset.lower() else "terms-of-the-training-data"
+    if terms is None and family == "dinov3":
+        terms = "dinov3-license"
     data = ModelCardData(
         library_name="dinogrl",
-        license="apache-2.0" if "simulat" in dataset.lower() else "other",
-        license_name=None if "simulat" in dataset.lower() else "terms-of-the-training-data",
+        license="apache-2.0" if terms is None else "other",
+        license_name=terms,
         pipeline_tag="image-feature-extraction",
         tags=["person-re-identification", "visible-infrared", "video", "gait"],
     )
@@ -65,8 +74,17 @@ def write_card(trained: TrainedModel, scores: Sequence[Metrics] = ()) -> str:
             *_scores(scores),
             "",
             _USE,
+            *([_PRIORS[family]] if family is not None else []),
+            "",
         ]
     )
+
+
+def _family_of_prior(recipe: Recipe) -> str | None:
+    """dinov2 or dinov3, where weights of one are inside."""
+    gait = recipe.model.gait
+    read = gait is not None and gait.silhouette != "masks" and not gait.prior.random_init and gait.prior.name != "tiny"
+    return gait.prior.family if gait is not None and read else None
 
 
 def _parts(trained: TrainedModel) -> str:
