@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -53,6 +54,26 @@ def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None
     assert caught.value.filename == str(tmp_path / "another"), "what the block itself says stays"
 
 
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files of this process cannot grow beyond 4 KiB, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="this system limits no file sizes")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    large = {"a": torch.zeros(100_000)}
+    with pytest.raises(CheckpointError, match=r"cannot write .*x\.safetensors: .*make room"):
+        checkpoints.save(tmp_path / "x.safetensors", large, "model", {})
+    with pytest.raises(CheckpointError, match=r"cannot write .*x\.pth: .*make room") as caught:
+        checkpoints.save_state_dicts({tmp_path / "y.pth": {"a": torch.zeros(1)}, tmp_path / "x.pth": large})
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
 def test_a_view_is_saved_as_it_is_seen(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "x.safetensors", {"t": TENSORS["a.weight"].T}, "model", {})
     assert torch.equal(checkpoints.load(tmp_path / "x.safetensors", "model")[0]["t"], TENSORS["a.weight"].T)
@@ -67,6 +88,13 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "foreign.safetensors", "model")
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         checkpoints.load(tmp_path / "absent.safetensors", "model")
+
+
+@pytest.mark.parametrize("facts", ["", "[1]", '{"epoch": ' + "9" * 5000 + "}", "[" * 100_000])
+def test_facts_that_are_no_json_object_are_one_clear_error(facts: str, tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", metadata={"dinogrl": "1", "kind": "model", "facts": facts})
+    with pytest.raises(CheckpointError, match=r"x\.safetensors says nothing of what is in it"):
+        checkpoints.load(tmp_path / "x.safetensors", "model")
 
 
 @hypothesis.given(st.floats(0, 0.999))

@@ -25,7 +25,7 @@ from safetensors.torch import save as pack
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinogrl.errors import CheckpointError, DinogrlError
+from dinogrl.errors import CheckpointError, DinogrlError, in_one_line
 
 FORMAT = "1"
 # What torch's weights-only reader raises for files that are no weights: bytes that are no pickle lead it anywhere.
@@ -92,6 +92,13 @@ def expect_writable(folder: Path) -> None:
         raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another --out") from error
 
 
+def expect_writable_file(path: Path) -> None:
+    """The same of a file: raises :class:`DinogrlError` where it is a folder, or where its folder takes none."""
+    if path.is_dir():
+        raise DinogrlError(f"{path} is a folder; give the name of a file in it")
+    expect_writable(path.parent)
+
+
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:
     """Write named tensors and JSON facts to one file."""
     header = {"format": "pt", "dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}  # other readers ask for "format"
@@ -99,7 +106,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
     with replacing(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode
-        save_file(flat, beside, metadata=header)
+        try:
+            save_file(flat, beside, metadata=header)
+        except SafetensorError as error:  # its word for a full disk too
+            raise CheckpointError(f"cannot write {path}: {error}; make room there, or give another place") from error
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
 
 
@@ -108,9 +118,14 @@ def save_state_dicts(files: Mapping[Path, Mapping[str, Tensor]]) -> None:
     with ExitStack() as stack:
         for path, tensors in files.items():
             # a clone each: of a view, torch would store all that the view is cut from
-            torch.save(
-                {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, stack.enter_context(replacing(path))
-            )
+            clones = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+            beside = stack.enter_context(replacing(path))
+            try:
+                torch.save(clones, beside)
+            except RuntimeError as error:  # of a full disk; a path that cannot be opened is one too
+                raise CheckpointError(
+                    f"cannot write {path}: {in_one_line(error, 160)}; make room there, or give another place"
+                ) from error
 
 
 def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -127,12 +142,20 @@ def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, 
                 raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of dinogrl")
             if header.get("kind") != kind:
                 raise CheckpointError(f"{path} is a file of another kind: {header.get('kind')}, expected {kind}")
-            facts = json.loads(header.get("facts", "null"))
+            facts = _facts(header.get("facts", "null"))
             if not isinstance(facts, dict):
                 raise CheckpointError(f"{path} says nothing of what is in it: its header is broken")
             return _tensors(file, leave), facts
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}; it is truncated or no safetensors file") from error
+
+
+def _facts(text: str) -> object:
+    """JSON, or None for what is none: 5000 digits and 10,000 brackets are errors of Python's own."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def to_bytes(tensors: Mapping[str, Tensor], kind: str) -> bytes:
