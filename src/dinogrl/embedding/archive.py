@@ -10,9 +10,10 @@ import torch
 
 from dinogrl import checkpoints
 from dinogrl.errors import CheckpointError
-from dinogrl.records import Embeddings
+from dinogrl.records import Embeddings, Modality
 
 KIND = "embeddings"
+LABELS = ("identities", "cameras", "modalities")
 NAMES = "names"  # tensor of bytes, JSON: a header would not hold the names of a very large gallery
 
 
@@ -36,21 +37,43 @@ def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
     Raises :class:`CheckpointError` for a file that is missing, truncated or holds something else.
     """
     tensors, facts = checkpoints.load(path, KIND, leave=("parts",) if mapped else ())
-    expected = ("identities", "cameras", "modalities", NAMES)
+    expected = (*LABELS, NAMES)
     checkpoints.expect_keys(tensors, expected if mapped else ("parts", *expected), str(path))
+    tracklet_ids, frames = _names(path, tensors[NAMES])
+    if not mapped and not tensors["parts"].is_floating_point():
+        raise CheckpointError(f"the part vectors in {path} are {tensors['parts'].dtype}, expected real numbers; embed again")
+    parts = _map_parts(path) if mapped else tensors["parts"].float().numpy()
+    if parts.ndim != 3 or len(parts) != len(tracklet_ids):
+        shape, rows = tuple(parts.shape), len(tracklet_ids)
+        raise CheckpointError(f"the part vectors in {path} are {shape}, expected (N,P,D) of {rows} tracklets; embed again")
+    for name in LABELS:
+        label = tensors[name]
+        if label.shape != (len(parts),) or label.dtype != torch.int64:
+            found, rows = f"{tuple(label.shape)} of {label.dtype}", len(parts)
+            raise CheckpointError(f"the {name} in {path} are {found}, expected ({rows},) of int64; embed again")
+    labels = {name: tensors[name].numpy() for name in LABELS}
+    if not np.isin(labels["modalities"], list(Modality)).all():
+        raise CheckpointError(f"{path} holds modalities other than 0 (visible) and 1 (infrared); embed again")
+    if not isinstance(facts.get("fingerprint"), str):
+        raise CheckpointError(f"{path} does not say which model made it: its header is broken; embed again")
+    return Embeddings(parts=parts, tracklet_ids=tracklet_ids, **labels, fingerprint=facts["fingerprint"], frames=frames)
+
+
+def _names(path: Path, content: torch.Tensor) -> tuple[list[str], list[list[str]]]:
+    """Ids of the tracklets and their frames, which may be left out."""
     try:
-        names = json.loads(tensors[NAMES].numpy().tobytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        stored = json.loads(content.numpy().tobytes())
+        tracklet_ids, frames = stored["tracklet_ids"], stored["frames"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the tracklets' names in it are broken; embed again") from error
-    return Embeddings(
-        parts=_map_parts(path) if mapped else tensors["parts"].float().numpy(),
-        tracklet_ids=names["tracklet_ids"],
-        identities=tensors["identities"].numpy(),
-        cameras=tensors["cameras"].numpy(),
-        modalities=tensors["modalities"].numpy(),
-        fingerprint=facts["fingerprint"],
-        frames=names["frames"],
-    )
+    whole = _texts(tracklet_ids) and isinstance(frames, list) and all(_texts(names) for names in frames)
+    if not whole or len(frames) not in {0, len(tracklet_ids)}:
+        raise CheckpointError(f"{path}: the tracklets' names in it are broken; embed again")
+    return tracklet_ids, frames
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _map_parts(path: Path) -> np.ndarray:
