@@ -114,9 +114,11 @@ def test_metrics_file(evaluation: Evaluation, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read"),
+        (None, "no metrics.json in"),
         ("{", "not valid JSON"),
         ("{}", "dataset: Field required"),
+        ('{"dataset": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ('{"dataset": "a", "protocol": "b", "model": "c", "frames_per_clip": 6, "directions": {"x": {"rank1": 70}}}', "rank1"),
     ],
 )

@@ -121,6 +121,9 @@ def test_a_reranking_is_made_anew_from_its_options() -> None:
         named_reranker({"rerank": "k_reciprocal", "rerank_speed": 3}, nobody_asks)
     with pytest.raises(UnknownNameError, match="k_reciprocal"):
         named_reranker({"rerank": "k_reciprocl"}, nobody_asks)
+    for value in ("x", 1.5):
+        with pytest.raises(DataError, match="the option rerank_k1 is"):
+            named_reranker({"rerank": "k_reciprocal", "rerank_k1": value}, nobody_asks)
 
 
 def test_temporal_is_the_weighed_sum() -> None:

@@ -101,6 +101,9 @@ def named_reranker(options: Mapping[str, str | int | float | bool], halves: Halv
     if "rerank" not in options:
         return None
     numbers = {name.removeprefix("rerank_"): value for name, value in options.items() if name.startswith("rerank_")}
+    for name, value in numbers.items():
+        if not isinstance(value, int if name in {"k1", "k2"} else int | float):
+            raise DataError(f"the option rerank_{name} is {value!r}, expected a number, k1 and k2 whole ones; evaluate again")
     try:
         return NAMED[str(options["rerank"])](numbers, halves)
     except TypeError as error:

@@ -117,11 +117,11 @@ def read_metrics(path: Path) -> Metrics:
         raise DataError(_lacking(path.parent, path.name)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}; give a folder that holds the result of an evaluation") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); evaluate again") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:4])
         raise DataError(f"{path} is not the result of an evaluation: {problems}") from error
+    except (ValueError, RecursionError) as error:  # Python's own too: of 5000 digits, of 10,000 brackets
+        raise DataError(f"{path} is not valid JSON ({error}); evaluate again") from error
 
 
 def _lacking(folder: Path, name: str) -> str:

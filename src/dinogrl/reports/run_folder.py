@@ -176,9 +176,9 @@ def _read_silhouettes(path: Path) -> Silhouettes | None:
         with np.load(path, allow_pickle=False) as stored:
             maps = {name: stored[name].astype(np.float32) for name in MAPS if name in stored}
             read = Silhouettes(stored["frames"], stored["modality"], [str(name) for name in stored["names"]], maps)
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, OSError, EOFError) as error:
+        lengths = {len(array) for array in (read.frames, read.modality, read.names, *maps.values())}
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, OSError, EOFError) as error:  # TypeError: one number
         raise DataError(f"{path} is broken or no file of silhouettes; evaluate again") from error
-    lengths = {len(array) for array in (read.frames, read.modality, read.names, *maps.values())}
     if len(lengths) != 1 or read.frames.ndim != 5:
         raise DataError(f"{path} is broken: its arrays are of different lengths ({sorted(lengths)}); evaluate again")
     return read
