@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dinogrl.cli import main as cli
+from dinogrl.data.frames import write_image
 from dinogrl.embedding.archive import load_embeddings
 from dinogrl.models.archive import save_model
 from dinogrl.reports.run_folder import read_run
@@ -124,3 +125,19 @@ def test_clips_that_are_not_as_long_as_the_protocols_are_said(
     assert cli.main([*words, *options, "--out", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert ("clips of 3 frames, as the model's recipe has them: the protocol's have 6" in shown) == (length == 6)
+
+
+def test_a_test_in_which_nobody_can_be_found_is_an_error_and_no_row_of_noughts(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One camera alone: all that a query could find is struck out."""
+    checkpoint = words[1]
+    for person in ("1", "2"):
+        for modality in ("visible", "infrared"):
+            folder = tmp_path / "data" / person / "gate" / modality / "t"
+            folder.mkdir(parents=True)
+            write_image(folder / "1.jpg", np.zeros((64, 32, 3), np.uint8))
+    assert cli.main(["evaluate", checkpoint, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert "no query has a match in the gallery; it strikes out those in the query's own camera" in said.err and not said.out
+    assert not (tmp_path / "out").exists()
