@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -124,6 +125,13 @@ def test_a_fault_of_ours_is_not_hidden(boom: typer.Typer) -> None:
 
     with pytest.raises(AssertionError):
         cli.main(["boom"])
+
+
+def test_a_name_that_the_terminal_cannot_show_costs_no_result() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    code = "from dinogrl.cli import main; main.app = lambda **_: main.say('李 done'); main.run()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u674e done\n", "")
 
 
 def test_help_does_not_load_torch() -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 ``check`` found the dataset unusable; 2 something given by
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Entry of the installed program, which has its process for itself."""
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks must not cost the result
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
