@@ -9,6 +9,8 @@ import pytest
 
 from dinogrl.cli import main as cli
 from dinogrl.data.sightings import read_sighting
+from dinogrl.errors import DataError
+from dinogrl.footage import FootageSettings
 from dinogrl.footage.video import Thinning, open_source
 from tiny_films import write_film
 
@@ -71,6 +73,20 @@ def test_bad_videos_are_named_and_the_others_go_on(street: Path, tmp_path: Path,
     )
     assert "could be decoded" in printed.err and printed.out.count("0 tracklets") == printed.err.count("nobody was found") == 2
     assert "Traceback" not in printed.err
+
+
+def test_a_start_without_a_zone_is_utc_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written down names its zone, so that nobody who reads it elsewhere takes it for his own."""
+    given: list[FootageSettings] = []
+
+    def cut_nothing(*_: object, settings: FootageSettings, **__: object) -> None:
+        given.append(settings)
+        raise DataError("not today")
+
+    monkeypatch.setattr("dinogrl.footage.cut_video", cut_nothing)
+    for start in ("2026-11-21T18:30:00", "2026-11-21T18:30:00+01:00"):
+        cli.main(["footage", "night.mp4", "--out", str(tmp_path / "out"), "--start", start])
+    assert [str(settings.start) for settings in given] == ["2026-11-21 18:30:00+00:00", "2026-11-21 18:30:00+01:00"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_left_alone(street: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +39,8 @@ def footage(
     every: Annotated[int, typer.Option(min=1, help="Look at each so many-th frame only.")] = 1,
     duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Leave each video after so long.")] = None,
     start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Wall clock at the videos' start, as in 2026-11-21T18:30:00+01:00.")
+        str | None,
+        typer.Option(metavar="TIME", help="Wall clock at the videos' start, as in 2026-11-21T18:30:00+01:00; UTC without a zone."),
     ] = None,
     min_height: Annotated[float, typer.Option(min=1, help="Leave out people who are smaller, in pixels.")] = 48.0,
     min_sharpness: Annotated[float, typer.Option(min=0, help="Leave out crops that are blurrier; 0 keeps all.")] = 0.07,
@@ -110,6 +111,7 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise DinogrlError(f"--start {text!r} cannot be read; give a time as in 2026-11-21T18:30:00+01:00") from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

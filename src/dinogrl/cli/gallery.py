@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 Address = Annotated[
     str, typer.Argument(metavar="GALLERY", help="A folder, made when first added to, or a Milvus server: http://host:19530.")
 ]
-Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The model.safetensors that embeds.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The model.safetensors that embeds, or its run's folder.")]
 Name = Annotated[str, typer.Option(help="Which gallery of a server.")]
 Token = Annotated[str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a server, or user:password.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")]
 Collections = Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")]
-After = Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or later.")]
-Before = Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or earlier.")]
+After = Annotated[datetime | None, typer.Option(help="Only seen at this time or later; UTC without a zone.")]
+Before = Annotated[datetime | None, typer.Option(help="Only seen at this time or earlier; UTC without a zone.")]
 
 
 class Precision(StrEnum):

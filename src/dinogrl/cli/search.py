@@ -49,8 +49,8 @@ def search(
     within: Annotated[Wanted, typer.Option("--in", help="Search only what was seen so.")] = Wanted.any,
     camera: Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")] = None,
     collection: Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")] = None,
-    after: Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or later.")] = None,
-    before: Annotated[datetime | None, typer.Option(help="Only seen at this time (UTC) or earlier.")] = None,
+    after: Annotated[datetime | None, typer.Option(help="Only seen at this time or later; UTC without a zone.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Only seen at this time or earlier; UTC without a zone.")] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write (.png).")] = Path("search.png"),
     json: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the answers as JSON too; - prints them.")
