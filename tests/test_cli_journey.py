@@ -119,8 +119,8 @@ def test_broken_frames_stop_a_command_unless_it_is_told_otherwise(
 
 
 def test_learning_for_searches_goes_past_broken_frames_too(run: Path, torn_world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = shutil.copy(run / "model.safetensors", torn_world.parent)
-    given = ["gallery", "learn", str(model), "--data", str(torn_world), "--device", "cpu"]
+    shutil.copy(run / "model.safetensors", torn_world.parent)
+    given = ["gallery", "learn", str(torn_world.parent), "--data", str(torn_world), "--device", "cpu"]
     assert cli.main(given) == 2
     assert cli.main([*given, "--broken-frames", "neighbour"]) == 0, capsys.readouterr().err
 
@@ -134,6 +134,8 @@ def test_learning_for_searches_goes_past_broken_frames_too(run: Path, torn_world
         (["evaluate", "LOG", "--data", "WORLD"], "is no model file; give a model.safetensors"),
         (["evaluate", "MODEL", "--data", "WORLD", "--device", "tpu7"], "device"),
         (["embed", "MODEL", "--data", "nowhere", "--out", "x.safetensors"], "nowhere"),
+        (["embed", "MODEL", "--data", "WORLD", "--out", "."], ". is a folder; give the name of a file in it"),
+        (["evaluate", "MODEL", "--data", "WORLD", "--out", "x", "--json", "."], ". is a folder; give the name of a file in it"),
         (["report", "WORLD"], "metrics.json"),
         (["report", "WORLD", "--table", "markdwon"], "did you mean 'markdown'"),
         (["train", "demo_dinogrl", "--data", "nowhere", "--out", "new"], "nowhere"),

@@ -62,12 +62,14 @@ def evaluate(
 
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
-    from dinogrl.checkpoints import write_atomically
+    from dinogrl.checkpoints import expect_writable_file, write_atomically
     from dinogrl.embedding.opening import model_file
     from dinogrl.embedding.test_time import Looks
     from dinogrl.training.evaluation_run import evaluate_checkpoint
 
     folder = out or model_file(checkpoint).parent
+    if json is not None:
+        expect_writable_file(json)
     with progress() as tell:
         metrics = evaluate_checkpoint(
             checkpoint,

@@ -48,7 +48,7 @@ def embed_dataset(
     tracklets = tracklets_of(dataset, split)
     if not tracklets:
         raise DataError(f"{data} has no {split} tracklets to embed; see `dinogrl check {data}`")
-    checkpoints.expect_writable(out.parent)
+    checkpoints.expect_writable_file(out)
     sampling = default_protocol(dataset.name).sampling
     embeddings = extract(
         trained.network,

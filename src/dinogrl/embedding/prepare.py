@@ -13,6 +13,7 @@ from dinogrl import runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.opening import model_file
 from dinogrl.embedding.search_aids import SearchAids, learn_aids, store_aids
 from dinogrl.errors import DataError
 from dinogrl.models.archive import load_model
@@ -39,6 +40,7 @@ def prepare_search(
     ``broken_frames``: None does as the model's recipe says.
     Raises :class:`CheckpointError` for a file that is no model, :class:`DataError` where there is no training tracklet.
     """
+    checkpoint = model_file(checkpoint)
     trained = load_model(checkpoint)
     settings = trained.recipe.data.with_broken_frames(broken_frames)
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_train=settings.discard_train)
