@@ -152,6 +152,9 @@ def test_search_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.C
     assert {hit["modality"] for hit in json.loads(capsys.readouterr().out)["hits"]} == {"visible"}
     assert main([*line, "--camera", 'x" or camera != "']) == 0
     assert "nothing in the gallery meets the conditions" in capsys.readouterr().out
+    assert main([*line, "--camera", "Gate", "--collection", "default"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no tracklet is of camera 'Gate'; there are gate, yard" in said and "collection" not in said
 
 
 def test_pictures_outlive_the_files(home: Path, embedder: Embedder, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from dinogrl.errors import DataError
 from dinogrl.modality_names import ToldModality
 
 if TYPE_CHECKING:
-    from dinogrl.gallery import Hit
+    from dinogrl.gallery import Gallery, Hit
     from dinogrl.records import Modality
 
 
@@ -90,6 +90,8 @@ def search(
         title = f"{(image_folder or video or Path()).name}, {seen.name.lower()}"
         pictures = [strip_image(gallery.strip(hit.id), hit.frames) for hit in hits]
         write_atomically(out, draw_sheet(strip_image(None, frames), title, hits, pictures))
+        if not hits:
+            _name_strangers(gallery, camera or (), collection or ())
     content = jsonlib.dumps({"query": title, "model": embedder.fingerprint, "hits": [hit.as_dict() for hit in hits]}, indent=1)
     if json == "-":
         sys.stdout.write(content + "\n")
@@ -98,6 +100,15 @@ def search(
         write_atomically(Path(json), content.encode())
     say(_table(hits) if hits else "nothing in the gallery meets the conditions")
     say(f"[green]{escape(str(out))}[/green]: the query above what was found")
+
+
+def _name_strangers(gallery: Gallery, cameras: Sequence[str], collections: Sequence[str]) -> None:
+    """Nothing was found: cameras and collections that no tracklet has are the likeliest reason."""
+    known = gallery.info()
+    for kind, asked, there in (("camera", cameras, known.by_camera), ("collection", collections, known.by_collection)):
+        for name in asked:
+            if name not in there:
+                note(f"no tracklet is of {kind} {name!r}; there are {', '.join(sorted(there)[:12]) or 'none at all'}")
 
 
 def _from_folder(folder: Path) -> tuple[list[Path], Modality]:
