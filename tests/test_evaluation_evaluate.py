@@ -128,7 +128,7 @@ def test_broken_metrics_file_is_one_line(content: str | None, message: str, tmp_
         path.write_text(content)
     with pytest.raises(DataError, match=message) as caught:
         read_metrics(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path.parent) in str(caught.value) and "metrics.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mapped", [False, True])
