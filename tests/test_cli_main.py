@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
 
 from dinogrl import __version__
@@ -116,6 +119,35 @@ def test_a_file_that_cannot_be_opened_is_named(boom: typer.Typer, capsys: pytest
         (tmp_path / "absent" / "x").write_text("x")
 
     assert "No such file or directory" in (line := line_of(["boom"], capsys)) and "absent" in line
+
+
+def too_large() -> None:
+    torch.empty(2**56)
+
+
+def too_large_for_numpy() -> None:
+    np.ones((2**28, 2**24))
+
+
+def too_large_for_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+
+@pytest.mark.parametrize("ask", [too_large, too_large_for_numpy, too_large_for_a_gpu])
+def test_lack_of_memory_is_one_line_with_advice(
+    ask: Callable[[], None], boom: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boom.command("boom")(ask)
+    assert (line := line_of(["boom"], capsys)).startswith("error: out of memory: ") and "smaller batches" in line
+
+
+def test_another_error_of_torch_is_not_hidden(boom: typer.Typer) -> None:
+    @boom.command("boom")
+    def _() -> None:
+        torch.ones(2) @ torch.ones(3)
+
+    with pytest.raises(RuntimeError, match="size"):
+        cli.main(["boom"])
 
 
 def test_a_fault_of_ours_is_not_hidden(boom: typer.Typer) -> None:

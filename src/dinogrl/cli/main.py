@@ -16,7 +16,7 @@ import typer
 from dinogrl import __version__
 from dinogrl.cli import bench, data, export, footage, gallery, parse, pictures, reproduce, results, serve, story, training, weights
 from dinogrl.cli.screen import Interrupted, complain, note, say
-from dinogrl.errors import DinogrlError
+from dinogrl.errors import DinogrlError, in_one_line
 from dinogrl.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -71,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         note(f"interrupted; {stopped}")
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not _lack_of_memory(error):
+            raise
+        advice = "give smaller batches (training.batch, evaluation.batch), fewer or smaller frames, or training.recompute=true"
+        return _mistake(error, f"out of memory: {in_one_line(error, 160)}; {advice}")
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
@@ -93,6 +98,11 @@ def _mistake(error: Exception, message: str) -> int:
     if message:  # a bare "dinogrl" has printed its help already
         complain(" ".join(message.split()))
     return 2
+
+
+def _lack_of_memory(error: Exception) -> bool:
+    """Torch's errors are told by name and word: it is not imported before a command needs it."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _usage(error: typer.TyperException) -> str:
