@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from dinogrl import checkpoints
-from dinogrl.errors import RecipeError, TrainingError
-from dinogrl.models.archive import load_model
+from dinogrl.errors import CheckpointError, RecipeError, TrainingError
+from dinogrl.models.archive import load_model, save_model
+from dinogrl.models.build import build_model
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.training.run import MODEL, STATE, train
 from tiny_recipe import TINY
@@ -143,6 +144,24 @@ def test_a_run_that_a_broken_frame_stopped_goes_on_without_it(tiny_world: Path, 
     (tmp_path / MODEL).unlink()
     gone_on = train(tiny(*words, "data.broken_frames=neighbour"), tiny_world, tmp_path, resume=True)
     assert load_model(gone_on).fingerprint == before
+
+
+def test_weights_that_the_last_step_broke_are_not_kept(tiny_world: Path, tmp_path: Path) -> None:
+    """The loss of a step is made before its weights: after the last one nothing else would tell."""
+    with pytest.raises(TrainingError, match=r"weights are not finite after epoch 1, .*lower training\.learning_rate"):
+        train(tiny("training.epochs=1", "training.steps_per_epoch=1", "training.learning_rate=1e300"), tiny_world, tmp_path / "run")
+    assert not (tmp_path / "run" / MODEL).exists() and not (tmp_path / "run" / STATE).exists()
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_weights_of_another_sort_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    recipe = tiny()
+    save_model(tmp_path / "m.safetensors", build_model(recipe, 3), recipe, 3, {})
+    tensors, facts = checkpoints.load(tmp_path / "m.safetensors", "model")
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    checkpoints.save(tmp_path / "m.safetensors", {**tensors, name: tensors[name].to(kind)}, "model", facts)
+    with pytest.raises(CheckpointError, match=rf"{name} is {kind}, expected torch\.float32"):
+        load_model(tmp_path / "m.safetensors")
 
 
 def test_a_recipe_with_typos_names_them_all() -> None:

@@ -62,6 +62,10 @@ def load_model(path: Path) -> TrainedModel:
     misfits = [name for name, value in wanted.items() if value.shape != tensors[name].shape]
     if misfits:
         raise CheckpointError(f"{path} does not fit its own recipe: wrong shape of {', '.join(misfits[:8])}")
+    strange = [name for name, value in wanted.items() if value.is_floating_point() != tensors[name].is_floating_point()]
+    if strange:
+        first = strange[0]
+        raise CheckpointError(f"{path}: {first} is {tensors[first].dtype}, expected {wanted[first].dtype}: the file is broken")
     network.load_state_dict(tensors)
     return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts, extras)
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dinogrl import distributed, runtime
+from dinogrl.errors import TrainingError
 from dinogrl.losses import Objective
 from dinogrl.recipes import Recipe
 from dinogrl.records import ClipBatch
@@ -132,12 +133,18 @@ class Trainer:
             position.best = {**scores, "epoch": float(position.epoch)}
 
     def _save(self, position: Position) -> None:
-        """Checkpoint, after the journal has found every loss so far finite: a broken state is never kept.
+        """Checkpoint, after every loss so far and every weight was found finite: a broken state is never kept.
 
         The first of several processes does it alone, and none waits here for another: each asks its own clock whether it is time.
         """
         if self.journal is not None:
             self.journal.flush()
+            broken = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
+            if broken:
+                raise TrainingError(
+                    f"{len(broken)} weights are not finite after epoch {position.epoch}, step {position.step} ({broken[0]}); "
+                    "lower training.learning_rate"
+                )
             save_state(self.state_file, position, self.network, self.optimiser, self.recipe)
 
 
