@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from dinogrl.embedding import export_onnx
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import export_model
 from dinogrl.embedding.seal import KEY, LENGTH, expect_sealed, seal
@@ -87,3 +88,11 @@ def test_a_whole_file_with_a_seal_of_its_own_is_read(tmp_path: Path) -> None:
         seal(path)
         assert path.stat().st_size == size + LENGTH
         expect_sealed(path)
+
+
+def test_a_file_that_fails_while_it_runs_is_one_line(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two clips and three modalities: onnxruntime raises that, and prints nothing."""
+    run = export_onnx.read(exported).network.run
+    with pytest.raises(CheckpointError, match="fails on 2 clips") as caught:
+        run(np.zeros((2, 1, 64, 32, 3), np.uint8), np.array([0, 1, 0]))
+    assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")

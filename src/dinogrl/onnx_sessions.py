@@ -29,7 +29,7 @@ def onnx_session(path: Path, device: str = "cpu") -> Any:
             raise DinogrlError(f"this onnxruntime cannot use {device}; install onnxruntime-gpu, or give cpu as the device")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised too, and said once, by who catches them
     try:
         # without its fallback: that prints, and tries a broken file once more
         session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
