@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dinogrl.models.heads import BNNeck, PartLinear
+from tiny_models import tiny_model
 
 
 @pytest.mark.parametrize("head", [PartLinear(3, 20, 5), BNNeck(3, 20, 5)])
@@ -24,3 +25,14 @@ def test_heads_know_every_part_by_its_own_weights() -> None:
     parts, linear = torch.randn(4, 3, 20), PartLinear(3, 20, 5)
     want = torch.stack([parts[:, p] @ linear.weight[p] for p in range(3)], dim=1)
     torch.testing.assert_close(linear(parts), want)
+
+
+def test_the_published_start_is_xaviers_rule_for_the_tensor_of_all_parts() -> None:
+    """As torch's own function takes a tensor of three dimensions; the other recipes start by the size of one part."""
+    network = tiny_model("dinogrl-released")
+    assert network.gait_parts is not None and network.gait_neck is not None
+    for head in (network.appearance_parts, network.appearance_neck, network.gait_parts, network.gait_neck):
+        weight = head.weight.detach()
+        largest = float(nn.init.xavier_uniform_(torch.empty(weight.shape)).abs().max())
+        assert 0.95 < float(weight.abs().max()) / largest < 1.05
+    assert tiny_model("dinogrl").appearance_parts.weight.std() > 2 * network.appearance_parts.weight.std()

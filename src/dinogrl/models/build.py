@@ -122,5 +122,6 @@ def _enhancement(model: schema.Model) -> nn.Module:
 
 
 def _head(in_channels: int, pooling: schema.Pooling, enhanced: int, identities: int) -> Head:
-    stripes = sum(pooling.stripes)
-    return Head(PartLinear(stripes, in_channels, pooling.width), BNNeck(stripes + enhanced, pooling.width, identities))
+    stripes, whole = sum(pooling.stripes), pooling.start == "whole"
+    parts = PartLinear(stripes, in_channels, pooling.width, start_as_whole=whole)
+    return Head(parts, BNNeck(stripes + enhanced, pooling.width, identities, start_as_whole=whole))

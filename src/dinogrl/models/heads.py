@@ -11,14 +11,18 @@ from dinogrl.models.vector_norm import VectorNorm
 
 
 class PartLinear(nn.Module):
-    """One linear map without bias for each part. (B,P,C) -> (B,P,D)"""
+    """One linear map without bias for each part. (B,P,C) -> (B,P,D)
 
-    def __init__(self, parts: int, in_channels: int, width: int) -> None:
+    Starts by Xavier's rule for the map of one part; with ``start_as_whole`` by :func:`xavier_of_all`, as in the published code.
+    """
+
+    def __init__(self, parts: int, in_channels: int, width: int, start_as_whole: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(parts, in_channels, width))
-        # the bound of Xavier's rule for the C -> D map of one part
         bound = (6 / (in_channels + width)) ** 0.5
         nn.init.uniform_(self.weight, -bound, bound)
+        if start_as_whole:
+            xavier_of_all(self.weight)
 
     def forward(self, parts: Tensor) -> Tensor:
         return exact_bmm(parts.transpose(0, 1), self.weight).transpose(0, 1)
@@ -27,18 +31,27 @@ class PartLinear(nn.Module):
 class BNNeck(nn.Module):
     """Batch norm of the part vectors, then the cosine to each identity's weight vector. (B,P,D) -> (B,P,K) in [-1,1]
 
-    The triplet loss and the embedding use the vectors before this neck.
+    The triplet loss and the embedding use the vectors before this neck. ``start_as_whole`` as in :class:`PartLinear`.
     """
 
-    def __init__(self, parts: int, width: int, identities: int) -> None:
+    def __init__(self, parts: int, width: int, identities: int, start_as_whole: bool = False) -> None:
         super().__init__()
         self.norm = VectorNorm(parts * width)
         self.weight = nn.Parameter(torch.empty(parts, width, identities))
         nn.init.normal_(self.weight, std=width**-0.5)
+        if start_as_whole:
+            xavier_of_all(self.weight)
 
     def forward(self, parts: Tensor) -> Tensor:
         vectors = F.normalize(self.norm(parts.flatten(1)).view_as(parts), dim=2)
         return exact_bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)
+
+
+def xavier_of_all(weight: Tensor) -> None:
+    """Xavier's rule for the tensor of all parts (P,C,D): the parts count as output channels, C as input channels, D as a kernel."""
+    parts, rows, columns = weight.shape
+    bound = (6 / (rows * columns + parts * columns)) ** 0.5
+    nn.init.uniform_(weight, -bound, bound)
 
 
 def exact_bmm(first: Tensor, second: Tensor) -> Tensor:

@@ -207,6 +207,9 @@ class Pooling(Section):
     """Numbers of horizontal stripes; 1 is the global feature and must come first."""
     width: int = Field(256, ge=4)
     """D, width of a part vector."""
+    start: Literal["part", "whole"] = "part"
+    """Start of the parts' linear maps and classifiers: by the size of one part, or, as published, by that of the tensor of all
+    parts, some 16 times smaller."""
 
     @model_validator(mode="after")
     def _global_first(self) -> Pooling:
