@@ -13,7 +13,8 @@ from dinogrl.models.vector_norm import VectorNorm
 class PartLinear(nn.Module):
     """One linear map without bias for each part. (B,P,C) -> (B,P,D)
 
-    Starts by Xavier's rule for the map of one part; with ``start_as_whole`` by :func:`xavier_of_all`, as in the published code.
+    Starts by Xavier's rule for the map of one part; with ``start_as_whole``, as in the published code, by the rule for the whole tensor,
+    which takes the parts for output channels and D for a kernel.
     """
 
     def __init__(self, parts: int, in_channels: int, width: int, start_as_whole: bool = False) -> None:
@@ -22,7 +23,7 @@ class PartLinear(nn.Module):
         bound = (6 / (in_channels + width)) ** 0.5
         nn.init.uniform_(self.weight, -bound, bound)
         if start_as_whole:
-            xavier_of_all(self.weight)
+            nn.init.xavier_uniform_(self.weight)
 
     def forward(self, parts: Tensor) -> Tensor:
         return exact_bmm(parts.transpose(0, 1), self.weight).transpose(0, 1)
@@ -40,18 +41,11 @@ class BNNeck(nn.Module):
         self.weight = nn.Parameter(torch.empty(parts, width, identities))
         nn.init.normal_(self.weight, std=width**-0.5)
         if start_as_whole:
-            xavier_of_all(self.weight)
+            nn.init.xavier_uniform_(self.weight)
 
     def forward(self, parts: Tensor) -> Tensor:
         vectors = F.normalize(self.norm(parts.flatten(1)).view_as(parts), dim=2)
         return exact_bmm(vectors.transpose(0, 1), F.normalize(self.weight, dim=1)).transpose(0, 1)
-
-
-def xavier_of_all(weight: Tensor) -> None:
-    """Xavier's rule for the tensor of all parts (P,C,D): the parts count as output channels, C as input channels, D as a kernel."""
-    parts, rows, columns = weight.shape
-    bound = (6 / (rows * columns + parts * columns)) ** 0.5
-    nn.init.uniform_(weight, -bound, bound)
 
 
 def exact_bmm(first: Tensor, second: Tensor) -> Tensor:
