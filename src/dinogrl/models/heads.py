@@ -13,8 +13,8 @@ from dinogrl.models.vector_norm import VectorNorm
 class PartLinear(nn.Module):
     """One linear map without bias for each part. (B,P,C) -> (B,P,D)
 
-    Starts by Xavier's rule for the map of one part; with ``start_as_whole``, as in the published code, by the rule for the whole tensor,
-    which takes the parts for output channels and D for a kernel.
+    Starts by Xavier's rule for the map of one part; with ``start_as_whole``, as in the published code, by the rule for the whole
+    tensor, which takes the parts for output channels and D for a kernel.
     """
 
     def __init__(self, parts: int, in_channels: int, width: int, start_as_whole: bool = False) -> None:
