@@ -8,29 +8,20 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.embedding.export import export_model
 from dinogrl.embedding.seal import LENGTH, seal
 from dinogrl.errors import CheckpointError, DinogrlError
-from dinogrl.models.archive import load_model, save_model
 from dinogrl.onnx_sessions import onnx_session
-from tiny_models import tiny_model, tiny_recipe
-
-PICTURES = [np.random.default_rng(i).integers(0, 256, (64, 32, 3), dtype=np.uint8) for i in range(3)]
+from tiny_exports import PICTURES, tiny_export
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("opening")
-    settings = ("data.height=64", "data.width=32", "model.pooling.stripes=[1]", "model.appearance.depths=[1,1,1,1]")
-    save_model(folder / "m.safetensors", tiny_model("baseline", *settings), tiny_recipe("baseline", *settings), 5, {})
-    export_model(load_model(folder / "m.safetensors"), folder / "m.pt2", format="torch", frames=PICTURES)
-    return folder / "m.pt2"
+    return tiny_export(tmp_path_factory.mktemp("opening"), "torch")
 
 
 def rewritten(archive: Path, out: Path, **changes: Any) -> Path:

@@ -11,23 +11,15 @@ import pytest
 
 from dinogrl.embedding import export_onnx
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.embedding.export import export_model
 from dinogrl.embedding.seal import KEY, LENGTH, expect_sealed, seal
 from dinogrl.errors import CheckpointError
-from dinogrl.models.archive import load_model, save_model
 from dinogrl.onnx_sessions import onnx_session
-from tiny_models import tiny_model, tiny_recipe
-
-PICTURES = [np.random.default_rng(i).integers(0, 256, (64, 32, 3), dtype=np.uint8) for i in range(3)]
+from tiny_exports import PICTURES, tiny_export
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("seal")
-    settings = ("data.height=64", "data.width=32", "model.pooling.stripes=[1]", "model.appearance.depths=[1,1,1,1]")
-    save_model(folder / "m.safetensors", tiny_model("baseline", *settings), tiny_recipe("baseline", *settings), 5, {})
-    export_model(load_model(folder / "m.safetensors"), folder / "m.onnx", format="onnx", frames=PICTURES)
-    return folder / "m.onnx"
+    return tiny_export(tmp_path_factory.mktemp("seal"), "onnx")
 
 
 def test_the_seal_is_an_entry_of_the_metadata(exported: Path) -> None:
