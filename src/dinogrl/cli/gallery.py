@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dinogrl.cli.results import Broken
 from dinogrl.cli.screen import progress, say
-from dinogrl.cli.search import search
+from dinogrl.cli.search import After, Before, Cameras, Collections, search
 from dinogrl.modality_names import ModalityName
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The mode
 Name = Annotated[str, typer.Option(help="Which gallery of a server.")]
 Token = Annotated[str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a server, or user:password.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")]
-Collections = Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")]
-After = Annotated[datetime | None, typer.Option(help="Only seen at this time or later; UTC without a zone.")]
-Before = Annotated[datetime | None, typer.Option(help="Only seen at this time or earlier; UTC without a zone.")]
 
 
 class Precision(StrEnum):

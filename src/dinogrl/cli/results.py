@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from dinogrl.cli.screen import progress, say, score_table
+from dinogrl.recipes.schema import BrokenFrames
 
 Checkpoint = Annotated[
     Path,
@@ -18,7 +19,7 @@ Checkpoint = Annotated[
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Broken = Annotated[
-    Literal["stop", "neighbour"] | None,
+    BrokenFrames | None,
     typer.Option(
         "--broken-frames", help="An unreadable frame: stop, or take its neighbour; as the model's recipe says where not given."
     ),

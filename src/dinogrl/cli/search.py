@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from dinogrl.records import Modality
 
 
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")]
+Collections = Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")]
+After = Annotated[datetime | None, typer.Option(help="Only seen at this time or later; UTC without a zone.")]
+Before = Annotated[datetime | None, typer.Option(help="Only seen at this time or earlier; UTC without a zone.")]
+
+
 class Wanted(StrEnum):
     """What is searched."""
 
@@ -47,10 +53,10 @@ def search(
     ] = ToldModality.auto,
     top: Annotated[int, typer.Option(min=1, help="Answers.")] = 20,
     within: Annotated[Wanted, typer.Option("--in", help="Search only what was seen so.")] = Wanted.any,
-    camera: Annotated[list[str] | None, typer.Option("--camera", help="Only of this camera; may be given several times.")] = None,
-    collection: Annotated[list[str] | None, typer.Option("--collection", help="Only of this collection; several times.")] = None,
-    after: Annotated[datetime | None, typer.Option(help="Only seen at this time or later; UTC without a zone.")] = None,
-    before: Annotated[datetime | None, typer.Option(help="Only seen at this time or earlier; UTC without a zone.")] = None,
+    camera: Cameras = None,
+    collection: Collections = None,
+    after: After = None,
+    before: Before = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write (.png).")] = Path("search.png"),
     json: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the answers as JSON too; - prints them.")
