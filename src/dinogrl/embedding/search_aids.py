@@ -31,6 +31,11 @@ class SearchAids:
     projection: Projection
     calibration: Calibration | None = None
 
+    @property
+    def calibrated_on(self) -> str:
+        """From whom probabilities were learned; "none" where none are given."""
+        return "none" if self.calibration is None else self.calibration.source
+
     def tensors(self) -> dict[str, Tensor]:
         """By name, to be stored. The matrix is stored in half precision: what the index finds is compared exactly afterwards."""
         facts = {

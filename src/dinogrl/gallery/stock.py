@@ -24,7 +24,7 @@ def take_stock(address: str, settings: Settings, aids: SearchAids, entries: Sequ
         precision=settings.form.precision,
         distance=settings.distance,
         projection=settings.projection,
-        calibration="none" if aids.calibration is None else aids.calibration.source,
+        calibration=aids.calibrated_on,
         disk_bytes=sizes[0],
         memory_bytes=sizes[1],
         by_camera=dict(Counter(entry.camera for entry in entries)),

@@ -235,16 +235,11 @@ def _search(service: Service, body: words.Search, who: str, address: str) -> wor
         "time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "model": service.gallery.fingerprint,
         "prior": service.settings.prior,
-        "calibration": _learned_from(service),
+        "calibration": "none" if service.gallery.aids is None else service.gallery.aids.calibrated_on,
         "request": body.model_dump(mode="json"),
         "found": found.model_dump(mode="json"),
     }
     return found.model_copy(update={"id": service.journal.add_search(who, content, question.strip)})
-
-
-def _learned_from(service: Service) -> str:
-    calibration = None if service.gallery.aids is None else service.gallery.aids.calibration
-    return "none" if calibration is None else calibration.source
 
 
 def _export(service: Service, body: words.Export, who: str, address: str) -> Response:

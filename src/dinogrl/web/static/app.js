@@ -2,7 +2,7 @@
 
 import { download, get, post, signIn, signOut } from "./api.js";
 import { $, complain, el } from "./dom.js";
-import { clearMarks, marked, prepareHits, showHits } from "./hits.js";
+import { clearMarks, marked, NO_TRACKLETS, prepareHits, showHits } from "./hits.js";
 import { prepareShelf } from "./shelf.js";
 import { prepareUploads } from "./uploads.js";
 
@@ -103,7 +103,7 @@ async function open() {
   const cameras = Object.keys(about.cameras).length;
   const kept = about.expire_after_seconds ? `, kept ${Math.round(about.expire_after_seconds / 8640) / 10} days` : "";
   $("stock").textContent = `${counted(about.tracklets, "tracklet")} of ${counted(cameras, "camera")}${kept}${about.signed_in ? `, signed in as ${about.who}` : ""}`;
-  if (!about.tracklets) $("empty").textContent = "The gallery is empty. Add tracklets by: dinogrl gallery add";
+  if (!about.tracklets) $("empty").textContent = NO_TRACKLETS;
   offerConditions(about);
   prepareUploads(about.bounds, choose);
   const showShelf = prepareShelf(about, (chosen) => {

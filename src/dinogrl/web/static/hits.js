@@ -19,12 +19,14 @@ export function clearMarks() {
   onMarks();
 }
 
+export const NO_TRACKLETS = "The gallery is empty. Add tracklets by: dinogrl gallery add";
+
 export function showHits(found, tracklets, lookFor) {
   const cards = found.hits.map((hit) => card(hit, lookFor));
   $("hits").replaceChildren(...cards);
   cards.forEach(paint);
   $("empty").hidden = cards.length > 0;
-  $("empty").textContent = tracklets ? "Nothing in the gallery meets the conditions." : "The gallery is empty. Add tracklets by: dinogrl gallery add";
+  $("empty").textContent = tracklets ? "Nothing in the gallery meets the conditions." : NO_TRACKLETS;
 }
 
 function card(hit, lookFor) {
