@@ -106,10 +106,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
     with replacing(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode
-        try:
+        with _writing(path):
             save_file(flat, beside, metadata=header)
-        except SafetensorError as error:  # its word for a full disk too
-            raise CheckpointError(f"cannot write {path}: {error}; make room there, or give another place") from error
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
 
 
@@ -120,12 +118,17 @@ def save_state_dicts(files: Mapping[Path, Mapping[str, Tensor]]) -> None:
             # a clone each: of a view, torch would store all that the view is cut from
             clones = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
             beside = stack.enter_context(replacing(path))
-            try:
+            with _writing(path):
                 torch.save(clones, beside)
-            except RuntimeError as error:  # of a full disk; a path that cannot be opened is one too
-                raise CheckpointError(
-                    f"cannot write {path}: {in_one_line(error, 160)}; make room there, or give another place"
-                ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Of a full disk and of a path that cannot be opened, safetensors and torch have errors of their own."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write {path}: {in_one_line(error, 160)}; make room there, or give another place") from error
 
 
 def load(path: Path, kind: str, leave: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:

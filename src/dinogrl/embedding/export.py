@@ -19,7 +19,7 @@ from dinogrl.embedding import export_onnx, export_openvino, export_torch
 from dinogrl.embedding.export_graph import ExportGraph
 from dinogrl.embedding.export_onnx import Clips
 from dinogrl.embedding.exported import ExportedModel, Run, header_of
-from dinogrl.errors import ExportError
+from dinogrl.errors import ExportError, in_one_line
 from dinogrl.models.archive import TrainedModel
 from dinogrl.models.precision import full
 from dinogrl.records import Modality, ModelOutput
@@ -119,7 +119,7 @@ def export_model(
         try:
             chosen.write(graph, draft, header_of(trained, precision), precision, batches)
         except RuntimeError as error:  # how exporters say that they cannot follow
-            reason = str(error).partition("\n")[0][:160]
+            reason = in_one_line(str(error).partition("\n")[0], 160)
             raise ExportError(f"this model cannot be written as {format}, {precision}: {reason}") from error
         on_stage("checking")
         runs = [chosen.read(draft).network.run] + ([chosen.run_own(draft)] if chosen.run_own is not None else [])

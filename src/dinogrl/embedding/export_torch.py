@@ -23,7 +23,7 @@ from dinogrl import checkpoints
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.export_onnx import Clips, quiet
 from dinogrl.embedding.exported import HEADER, ExportedModel, Run, exported_model, read_header
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, in_one_line
 from dinogrl.models.build import build_model
 from dinogrl.models.pretrained import fit
 from dinogrl.recipes import recipe_from_values
@@ -56,7 +56,7 @@ def read(path: Path) -> ExportedModel:
     try:
         network = build_model(recipe, header.identities, start_weights=False)
     except RuntimeError as error:  # torch's word for sizes that no memory holds
-        raise CheckpointError(f"{path}: a network as its header says cannot be made ({str(error)[:120]})") from error
+        raise CheckpointError(f"{path}: a network as its header says cannot be made ({in_one_line(error, 120)})") from error
     own = {name.removeprefix("network.").replace("gait.prior.prior.", "gait.prior."): tensor for name, tensor in tensors.items()}
     fit(network, own, str(path))
     graph = ExportGraph(network, (recipe.data.height, recipe.data.width), header.precision == "bfloat16")
