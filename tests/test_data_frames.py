@@ -189,3 +189,13 @@ def test_written_images_come_back(tmp_path: Path, name: str) -> None:
         expected = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
         assert np.abs(back - expected).mean() <= (0 if name == "a.png" else 6)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_advice_fits_the_place(tmp_path: Path) -> None:
+    """A picture by itself has no neighbour and no recipe; a dataset's frame must not be removed, an index names it."""
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1\.jpg is no image.*; restore the file, or remove it$"):
+        read_frame(tmp_path / "1.jpg")
+    walk = Tracklet("walk", 0, 0, Modality.VISIBLE, str(tmp_path), ("1.jpg",))
+    with pytest.raises(DataError, match=r"1\.jpg is no image.*--broken-frames neighbour$"):
+        read_clip(walk, np.array([0]), (16, 8))

@@ -30,30 +30,32 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB\x60\x82"
 _MOST_PIXELS = 2**28
 """Of a JPEG: some hundred bytes can declare 2**32, and would take 13 GB and a minute. OpenCV has a limit of its own."""
-_ADVICE = (
-    "; restore the file, or have the frame beside it taken: train with data.broken_frames=neighbour (--resume too), "
-    "evaluate or embed with --broken-frames neighbour"
+_ADVICE = "restore the file, or remove it"
+ADVICE_IN_DATASETS = (
+    "restore the file, or have the frame beside it taken: train with data.broken_frames=neighbour (--resume too), "
+    "evaluate, embed or fill a gallery with --broken-frames neighbour"
 )
+"""Of frames that a dataset's index names: none of them may be removed."""
 
 
-def read_frame(path: str | Path, size: tuple[int, int] | None = None) -> Image:
+def read_frame(path: str | Path, size: tuple[int, int] | None = None, *, advice: str = _ADVICE) -> Image:
     """Decode an image file, and resize it to ``size`` = (height, width) when given.
 
-    Raises :class:`DataError`, with the path and what is wrong, for a file that is missing, empty, truncated or no image.
+    Raises :class:`DataError`, with path, fault and ``advice``, for a file that is missing, empty, cut short or no image.
     """
     try:
         # a pipe must not be opened: reading it would wait for ever
         content = Path(path).read_bytes() if stat.S_ISREG(os.stat(path).st_mode) else None  # noqa: PTH116 - half a million files
     except FileNotFoundError as error:
-        raise DataError(f"frame {path} is missing{_ADVICE}") from error
+        raise DataError(f"frame {path} is missing; {advice}") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
-        raise DataError(f"frame {path} cannot be read ({error}){_ADVICE}") from error
+        raise DataError(f"frame {path} cannot be read ({error}); {advice}") from error
     if content is None:
-        raise DataError(f"frame {path} cannot be read (it is no file){_ADVICE}")
+        raise DataError(f"frame {path} cannot be read (it is no file); {advice}")
     try:
         image = decode(content)
     except DataError as error:
-        raise DataError(f"frame {path} {error}{_ADVICE}") from error
+        raise DataError(f"frame {path} {error}; {advice}") from error
     return image if size is None else resize(image, size)
 
 
@@ -150,7 +152,7 @@ def read_clip(
             clip[position] = clip[first_use[index]]
             continue
         try:
-            clip[position] = read_frame(tracklet.path(index), size)
+            clip[position] = read_frame(tracklet.path(index), size, advice=ADVICE_IN_DATASETS)
         except DataError:
             if broken == "stop":
                 raise

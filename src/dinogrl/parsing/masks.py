@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from dinogrl.checkpoints import expect_no_file, write_atomically
-from dinogrl.data.frames import encode_png, read_frame
+from dinogrl.data.frames import ADVICE_IN_DATASETS, encode_png, read_frame
 from dinogrl.data.masks import CARD
 from dinogrl.errors import DataError
 from dinogrl.parsing.parser import HumanParser
@@ -51,7 +51,7 @@ def write_masks(
         pictures = {}
         for frame in group:
             try:
-                pictures[frame] = read_frame(frame)
+                pictures[frame] = read_frame(frame, advice=ADVICE_IN_DATASETS)
             except DataError as error:
                 broken[frame] = str(error)
         for frame, parsing in zip(pictures, parser(list(pictures.values())) if pictures else [], strict=True):
