@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -158,13 +160,37 @@ def test_any_damage_gives_a_data_error_or_nothing_worse_than_other_numbers(tmp_p
 
 def test_a_skeleton_with_other_names_is_refused_by_name(tmp_path):
     write(tmp_path)
-    with pytest.raises(DataError, match=r"has no bones .*lfemur.*expected the bone names"):
+    with pytest.raises(DataError, match=r"leg\.asf: .*has no bones .*lfemur.*expected the bone names"):
         load_motions(tmp_path)
 
 
-def test_a_folder_without_walks_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no walk found below"):
+def test_a_folder_without_walks_is_refused_with_what_there_is(tmp_path):
+    (tmp_path / "walk.bvh").write_text("HIERARCHY")
+    with pytest.raises(DataError, match=r"no walk found below .*: no \.asf skeleton .*BVH"):
         load_motions(tmp_path)
+    with pytest.raises(DataError, match="it is no folder"):
+        load_motions(tmp_path / "walk.bvh")
+    (tmp_path / "leg.asf").write_text(ASF)
+    with pytest.raises(DataError, match=r"no \.amc recording lies beside .*leg\.asf"):
+        load_motions(tmp_path)
+
+
+def test_a_recording_at_another_rate_is_refused_with_its_speed(tmp_path, shared):
+    head, *frames = (shared / "data/cmu_walk/02/02_01.amc").read_text().split("\n1\n", 1)
+    kept = [f"{number}\n{frame}" for number, frame in enumerate(re.split(r"\n\d+\n", frames[0])[::8], 1)]
+    (tmp_path / "02_01.amc").write_text("\n".join([head, *kept]))
+    (tmp_path / "02.asf").write_bytes((shared / "data/cmu_walk/02/02.asf").read_bytes())
+    with pytest.raises(DataError, match=r"nobody walks .*\(1, (8|9|1\d)\S* to .*120 frames a second"):
+        load_motions(tmp_path)
+
+
+def test_of_two_skeletons_the_recordings_own_is_the_one_it_is_named_after(tmp_path, shared):
+    for subject, name in (("02", "2"), ("35", "20")):
+        for suffix in (".asf", "_01.amc"):
+            # capitals are no other format: they come from systems that do not tell them apart
+            target = tmp_path / f"{name}{suffix.upper()}"
+            target.write_bytes((shared / "data/cmu_walk" / subject / f"{subject}{suffix}").read_bytes())
+    assert [len(group) for group in load_motions(tmp_path)] == [1, 1]
 
 
 @pytest.fixture(scope="module")

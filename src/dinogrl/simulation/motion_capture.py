@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ RATE = 120.0
 SAMPLES_A_SECOND = 48
 WALKING = (0.5, 2.1)
 """Metres a second between which somebody walks."""
+LEAST_SECONDS = 1.2
 
 # Where our joints lie on the recorded skeleton: the mean of the ends of these bones.
 ENDS = {
@@ -34,24 +36,52 @@ ENDS = {
 def load_motions(folder: Path) -> tuple[tuple[Motion, ...], ...]:
     """All walks below a folder, one group a skeleton (a subject): AMC files that lie beside their ASF file.
 
-    Recordings in which nobody walks (standing, running) are left out. Raises :class:`DataError` naming file and line for a broken
-    file, and where no walk is found.
+    Of several skeletons in one folder a recording's is the one whose name its own begins with. Recordings in which nobody walks
+    (standing, running) are left out. Raises :class:`DataError` naming file and line for a broken file, and where no walk is
+    found, saying what was.
     """
-    groups = []
-    for asf in sorted(Path(folder).rglob("*.asf")):
-        skeleton = read_asf(asf)
-        walks = []
-        for amc in sorted(asf.parent.glob("*.amc")):
-            if len(list(asf.parent.glob("*.asf"))) > 1 and not amc.stem.startswith(asf.stem):
-                continue
-            walk = walking_part(skeleton, read_amc(amc, skeleton))
-            if walk is not None:
-                walks.append(walk)
-        if walks:
-            groups.append(tuple(walks))
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in {".asf", ".amc"})
+    skeletons = {path: read_asf(path) for path in files if path.suffix.lower() == ".asf"}
+    walks: dict[Path, list[Motion]] = {path: [] for path in skeletons}
+    left_out: list[float] = []
+    for amc in (path for path in files if path not in skeletons):
+        asf = _skeleton_of(amc, skeletons)
+        if asf is None:
+            continue
+        moved = read_amc(amc, skeletons[asf])
+        try:
+            walk = walking_part(skeletons[asf], moved)
+        except DataError as error:
+            raise DataError(f"{asf}: {error}") from error
+        if walk is None:
+            left_out.append(_usual_speed(skeletons[asf], moved))
+        else:
+            walks[asf].append(walk)
+    groups = tuple(tuple(group) for group in walks.values() if group)
     if not groups:
-        raise DataError(f"no walk found below {folder}; expected .asf skeletons with .amc recordings of walking beside them")
-    return tuple(groups)
+        raise DataError(f"no walk found below {folder}: {_what_there_is(folder, skeletons, left_out)}")
+    return groups
+
+
+def _skeleton_of(amc: Path, skeletons: Iterable[Path]) -> Path | None:
+    beside = [asf for asf in skeletons if asf.parent == amc.parent]
+    if len(beside) == 1:
+        return beside[0]
+    return max((asf for asf in beside if amc.stem.startswith(asf.stem)), key=lambda asf: len(asf.stem), default=None)
+
+
+def _what_there_is(folder: Path, skeletons: Mapping[Path, Skeleton], speeds: list[float]) -> str:
+    if not Path(folder).is_dir():
+        return "it is no folder; give one with .asf skeletons and .amc recordings beside them"
+    if not skeletons:
+        return "no .asf skeleton is there; expected ASF/AMC motion capture (BVH, C3D and FBX are not read)"
+    if not speeds:
+        return f"no .amc recording lies beside {min(skeletons)}; put each skeleton into the folder of its recordings"
+    return (
+        f"nobody walks for {LEAST_SECONDS} s at {WALKING[0]} to {WALKING[1]} metres a second in its recordings ({len(speeds)}, "
+        f"{min(speeds):.1f} to {max(speeds):.1f} metres a second); they are read as the CMU's are, {RATE:.0f} frames a second, one "
+        "unit being 1 / length inches (:units in the .asf)"
+    )
 
 
 def our_joints(ends: dict[str, Doubles]) -> Doubles:
@@ -72,7 +102,7 @@ def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float = RA
     velocity = _smooth(np.gradient(joints[:, INDEX["pelvis"], :2], axis=0) * rate, rate)
     speed = np.linalg.norm(velocity, axis=1)
     first, last = _longest((speed > WALKING[0]) & (speed < WALKING[1]))
-    if last - first < 1.2 * rate:
+    if last - first < LEAST_SECONDS * rate:
         return None
     joints, heading = joints[first:last], np.arctan2(velocity[first:last, 1], velocity[first:last, 0])
     directions = np.zeros_like(joints)
@@ -89,6 +119,12 @@ def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float = RA
     closed = _close(directions[loop[0] : loop[1] + 1])
     seconds = (loop[1] - loop[0]) / rate
     return Motion(_resample(closed, max(round(seconds * SAMPLES_A_SECOND), 16)), seconds)
+
+
+def _usual_speed(skeleton: Skeleton, moved: dict[str, Doubles]) -> float:
+    """Metres a second over the ground: the median over a recording."""
+    steps = np.diff(bone_ends(skeleton, moved)["root"][:, [2, 0]], axis=0)
+    return float(np.median(np.linalg.norm(steps, axis=1)) * RATE) if len(steps) else 0.0
 
 
 def _best_loop(directions: Doubles, rate: float) -> tuple[int, int] | None:
