@@ -52,6 +52,11 @@ BROKEN = {
     "broken identities": {"identities": torch.tensor([0.0, 0.5, 1.0])},
     "too few identities": {"identities": torch.tensor([0])},
     "a column of cameras": {"cameras": torch.zeros(ROWS, 1, dtype=torch.int64)},
+    "one name of two people": {"names": names({**IDS, "tracklet_ids": ["a", "b", "a"], "frames": []})},
+    "one name of other frames": {
+        "names": names({"tracklet_ids": ["a", "b", "a"], "frames": [["1.jpg"], [], ["2.jpg"]]}),
+        **{label: torch.zeros(ROWS, dtype=torch.int64) for label in ("identities", "cameras", "modalities")},
+    },
     "an unknown modality": {"modalities": torch.tensor([0, 1, 7])},
 }
 
@@ -84,3 +89,10 @@ def test_frames_may_be_left_out(tmp_path: Path) -> None:
     tensors, facts = checkpoints.load(path, KIND)
     checkpoints.save(path, {**tensors, "names": names({**IDS, "frames": []})}, KIND, facts)
     assert load_embeddings(path).frames == []
+
+
+def test_a_tracklet_may_stand_twice(tmp_path: Path) -> None:
+    """As in the halves of a temporal re-ranking, where a query is in the gallery too."""
+    twice = SAVED.take(np.array([0, 1, 0]))
+    save_embeddings(tmp_path / "half.safetensors", twice)
+    assert load_embeddings(tmp_path / "half.safetensors").tracklet_ids == ["a", "b", "a"]

@@ -34,7 +34,8 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
 def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
     """Read what :func:`save_embeddings` wrote. ``mapped``: ``parts`` stays on disk, as a read-only ``numpy.memmap``.
 
-    Raises :class:`CheckpointError` for a file that is missing, truncated or holds something else.
+    Raises :class:`CheckpointError` for a file that is missing, truncated or holds something else, and for one that gives different
+    tracklets the same name.
     """
     tensors, facts = checkpoints.load(path, KIND, leave=("parts",) if mapped else ())
     expected = (*LABELS, NAMES)
@@ -56,7 +57,21 @@ def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
         raise CheckpointError(f"{path} holds modalities other than 0 (visible) and 1 (infrared); embed again")
     if not isinstance(facts.get("fingerprint"), str):
         raise CheckpointError(f"{path} does not say which model made it: its header is broken; embed again")
-    return Embeddings(parts=parts, tracklet_ids=tracklet_ids, **labels, fingerprint=facts["fingerprint"], frames=frames)
+    embeddings = Embeddings(parts=parts, tracklet_ids=tracklet_ids, **labels, fingerprint=facts["fingerprint"], frames=frames)
+    _expect_one_tracklet_a_name(path, embeddings)
+    return embeddings
+
+
+def _expect_one_tracklet_a_name(path: Path, embeddings: Embeddings) -> None:
+    """Rows of one name are one tracklet, for whoever looks for it by name; files that were joined may hold another of that name."""
+    if len(set(embeddings.tracklet_ids)) == len(embeddings):
+        return
+    facts = zip(*(getattr(embeddings, name).tolist() for name in LABELS), embeddings.frames or [[]] * len(embeddings), strict=True)
+    first: dict[str, tuple[object, ...]] = {}
+    other = [id for id, row in zip(embeddings.tracklet_ids, facts, strict=True) if first.setdefault(id, row) != row]
+    if other:
+        more = f", and {len(set(other)) - 1} more names so" if len(set(other)) > 1 else ""
+        raise CheckpointError(f"{path} gives the name {other[0]!r} to different tracklets{more}; rename them, or embed again")
 
 
 def _names(path: Path, content: torch.Tensor) -> tuple[list[str], list[list[str]]]:
