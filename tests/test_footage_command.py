@@ -73,6 +73,8 @@ def test_bad_videos_are_named_and_the_others_go_on(street: Path, tmp_path: Path,
     )
     assert "could be decoded" in printed.err and printed.out.count("0 tracklets") == printed.err.count("nobody was found") == 2
     assert "Traceback" not in printed.err
+    assert cli.main(["footage", str(empty), "--out", str(tmp_path / "out")]) == 0
+    assert "next:" not in capsys.readouterr().out, "there is nothing to check"
 
 
 def test_a_start_without_a_zone_is_utc_as_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,22 @@ def test_a_truncated_film_gives_what_is_there_and_a_warning(tmp_path: Path, shar
     indices, _, warnings = looked_at(tmp_path / "torn.avi")
     assert 0.5 * share * 60 < len(indices) < 60 and indices == list(range(len(indices)))
     assert len(warnings) == 1 and "truncated" in warnings[0]
+
+
+def test_a_film_of_changing_rate_is_not_taken_for_a_truncated_one(tmp_path: Path) -> None:
+    """Matroska counts no frames: how many there should be is worked out from a mean rate, which says little here."""
+    with load_av().open(str(tmp_path / "screen.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.codec_context.time_base = WIDTH, HEIGHT, Fraction(1, 1000)
+        for number in range(41):
+            frame = load_av().VideoFrame.from_ndarray(draw(TWO, number), format="rgb24")
+            frame.pts, frame.time_base = number * 100 if number < 20 else 2000 + 400 * (number - 20), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with open_source(tmp_path / "screen.mkv") as source:
+        assert source.frames == pytest.approx(101, abs=5), "more than the 41 there are"
+        times = [picture.time for picture in source.pictures(Thinning()) if picture is not None]
+    assert len(times) == 41 and times[-1] == pytest.approx(10, abs=0.01) and source.warnings == []
 
 
 @pytest.mark.parametrize(

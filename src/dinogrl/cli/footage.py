@@ -70,7 +70,7 @@ def footage(
         max_frames=max_frames,
     )
     finder = load_detector(detector, device)
-    failed = 0
+    failed = found = 0
     for video in videos:
         try:
             with progress() as tell:
@@ -83,8 +83,12 @@ def footage(
             continue
         for warning in result.warnings:
             note(f"warning: {result.source}: {warning}")
+        found += len(result.tracklets)
         if not result.tracklets:
-            note("nobody was found; people must be upright and --min-height pixels tall, and another --detector may see more")
+            note(
+                f"{result.source}: nobody was found; people must be upright, {settings.min_height:g} pixels tall (--min-height), "
+                f"and seen in {settings.min_frames} frames (--min-frames); another --detector may see more"
+            )
         done = " (cut before, nothing to do)" if result.skipped else ""
         people = len({tracklet.folder.parents[2] for tracklet in result.tracklets})
         frames = sum(tracklet.frames for tracklet in result.tracklets)
@@ -94,7 +98,8 @@ def footage(
     if failed:
         complain(f"{failed} of {len(videos)} videos could not be cut")
         raise typer.Exit(2)
-    say(f"next: dinogrl check {out}")
+    if found:
+        say(f"next: dinogrl check {out}")
 
 
 def _told_to(tell: Watcher) -> Callable[[FootageProgress], None]:

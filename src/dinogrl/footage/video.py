@@ -174,7 +174,7 @@ class Video(_Closing):
             yield Picture(index, time, _upright(frame)) if thinning.wants(index, time) else None
         if index < 0:
             raise DataError(f"not one frame of {self.name} can be decoded; it is truncated, or of a format that PyAV does not know")
-        if self.frames and index + 1 < 0.98 * self.frames - 2:
+        if self.frames and index + 1 < 0.98 * self.frames - 2 and (self._stream.frames or not self._reached(time)):
             self.warnings.append(
                 f"{index + 1} of {self.frames} frames could be decoded: it is truncated or broken; these were used"
             )
@@ -198,6 +198,10 @@ class Video(_Closing):
             yield from frames
         if broken:
             self.warnings.append(f"{broken} broken packets were passed over")
+
+    def _reached(self, time: float) -> bool:
+        """Does the film end where it should? Where frames are not counted but worked out, one of changing rate has others."""
+        return time > 0.98 * self._duration() - 2 / self.frame_rate
 
     def _duration(self) -> float:
         """Seconds that the container declares; 0 where it declares none."""
