@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dinogrl.errors import DinogrlError, UnknownNameError
-from dinogrl.reports import figures, pictures
+from dinogrl.reports import figures, pictures, score_sections
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
 from dinogrl.reports.run_folder import read_run
@@ -96,6 +96,14 @@ def test_it_says_everything(read: Reader, folders: list[Path]) -> None:
     assert f"{100 * (last.rank1 - first.rank1):+.1f}" in read.text
     anchors = {a[1:] for a in read.addresses if a.startswith("#")}
     assert anchors <= set(read.ids) and {"scores", "strips", "silhouettes", "distances", "losses", "cameras", "settings"} <= anchors
+
+
+def test_people_are_redrawn_once_a_direction(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the card and the table together: it is the costliest step of a page."""
+    asked, redraw = [], score_sections.difference_intervals
+    monkeypatch.setattr(score_sections, "difference_intervals", lambda *pair: (asked.append(pair), redraw(*pair))[1])
+    write_page(tmp_path / "report.html", folders, projection="pca")
+    assert len(asked) == 2
 
 
 def test_it_can_be_read_out(read: Reader) -> None:

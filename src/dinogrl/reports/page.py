@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -32,7 +32,8 @@ def write_page(out: Path, runs: Sequence[Path], title: str = "Runs of dinogrl", 
 
 def page(runs: Sequence[Run], title: str, projection: str = "auto") -> str:
     """The page's text."""
-    sections = _sections(runs, projection)
+    gained = score_sections.gains(runs)
+    sections = _sections(runs, gained, projection)
     contents = "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for name, heading, body, _ in sections if body)
     template = Template((HERE / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -40,7 +41,7 @@ def page(runs: Sequence[Run], title: str, projection: str = "auto") -> str:
         subtitle=text(_subtitle(runs)),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         contents=contents,
-        headline=score_sections.notices(runs) + score_sections.headline(runs),
+        headline=score_sections.notices(runs) + score_sections.headline(runs, gained),
         body="".join(section(name, heading, body, lead) for name, heading, body, lead in sections),
     )
 
@@ -54,13 +55,15 @@ def _subtitle(runs: Sequence[Run]) -> str:
     return f"{names} · dataset {', '.join(datasets)} · protocol {', '.join(protocols)}"
 
 
-def _sections(runs: Sequence[Run], projection: str) -> list[tuple[str, str, str, str]]:
+def _sections(
+    runs: Sequence[Run], gained: Mapping[str, score_sections.Intervals], projection: str
+) -> list[tuple[str, str, str, str]]:
     """(anchor, heading, body, introduction) of each section, in the page's order; an empty body leaves it out."""
     return [
         (
             "scores",
             "Scores",
-            score_sections.score_tables(runs),
+            score_sections.score_tables(runs, gained),
             score_sections.scores_lead(runs),
         ),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dinogrl.evaluation.evaluate import camera_pairs, difference_intervals
 from dinogrl.evaluation.metrics import Interval
@@ -16,6 +16,9 @@ DIRECTIONS = {
     "infrared_to_visible": ("Night asks, day answers", "infrared query, visible gallery"),
     "visible_to_infrared": ("Day asks, night answers", "visible query, infrared gallery"),
 }
+
+Intervals = Mapping[str, Interval]
+"""Score's name -> 95 % interval of the difference between the last run and the first."""
 
 LEAST_PEOPLE = 6
 """Below so many people even a gain for every one of them is what chance gives once in twenty times (a sign test)."""
@@ -56,19 +59,29 @@ def notices(runs: Sequence[Run]) -> str:
     return notice("Before you read", items)
 
 
-def headline(runs: Sequence[Run]) -> str:
-    """A card a direction: rank-1 and mAP of each run as bars, and what the last run gains on the first."""
-    return f'<div class="cards">{"".join(_card(runs, name) for name in directions_of(runs))}</div>'
+def gains(runs: Sequence[Run]) -> dict[str, Intervals]:
+    """Intervals by direction, empty ones where embeddings are not there; no direction where the runs may not be compared.
+
+    Redrawing the people is the costliest step of a page: made once, for the cards and for the tables.
+    """
+    if len(runs) < 2 or not one_test(runs):
+        return {}
+    return {name: _intervals(runs, name) for name in directions_of(runs)}
+
+
+def headline(runs: Sequence[Run], gained: Mapping[str, Intervals]) -> str:
+    """A card a direction: rank-1 and mAP of each run as bars, and what the last run gains on the first (:func:`gains`)."""
+    return f'<div class="cards">{"".join(_card(runs, name, gained.get(name)) for name in directions_of(runs))}</div>'
 
 
 def _scored(runs: Sequence[Run], direction: str) -> list[tuple[Run, DirectionMetrics]]:
     return [(run, run.metrics.directions[direction]) for run in runs if direction in run.metrics.directions]
 
 
-def _card(runs: Sequence[Run], direction: str) -> str:
+def _card(runs: Sequence[Run], direction: str, intervals: Intervals | None) -> str:
     title, plain = direction_title(direction)
     measures = "".join(_measure(runs, direction, key) for key in ("rank1", "mAP"))
-    gain = _gain(runs, direction) if len(runs) > 1 and one_test(runs) else ""
+    gain = "" if intervals is None else _gain(runs, direction, intervals)
     return f'<article class="card"><h3>{title}</h3><p class="plain">{plain}</p>{measures}{gain}</article>'
 
 
@@ -77,17 +90,15 @@ def _measure(runs: Sequence[Run], direction: str, key: str) -> str:
     return f'<div class="measure"><h4>{COLUMNS[key]}</h4>{bars}</div>'
 
 
-def _gain(runs: Sequence[Run], direction: str) -> str:
+def _gain(runs: Sequence[Run], direction: str, intervals: Intervals) -> str:
     first, last = (run.metrics.directions[direction] for run in (runs[0], runs[-1]))
-    intervals = _intervals(runs, direction)
     points = " · ".join(f"{100 * (getattr(last, key) - getattr(first, key)):+.1f} {COLUMNS[key]}" for key in ("rank1", "mAP"))
     open_ones = [COLUMNS[key] for key in ("rank1", "mAP") if key in intervals and not _told(intervals[key], last.identities)]
     chance = f"; may be chance: {' and '.join(open_ones)}" if open_ones else ""
     return f'<p class="gain"><strong>{points}</strong> <span>{text(runs[-1].name)} against {text(runs[0].name)}{chance}</span></p>'
 
 
-def _intervals(runs: Sequence[Run], direction: str) -> dict[str, Interval]:
-    """Of the difference between the last run and the first; empty where their embeddings are not there."""
+def _intervals(runs: Sequence[Run], direction: str) -> Intervals:
     if runs[0].evaluation is None or runs[-1].evaluation is None:
         return {}
     first, last = (evaluation.directions.get(direction) for evaluation in (runs[0].evaluation, runs[-1].evaluation))
@@ -119,20 +130,20 @@ def scores_lead(runs: Sequence[Run]) -> str:
     )
 
 
-def score_tables(runs: Sequence[Run]) -> str:
-    """A table a direction: every run, its 95 % intervals, chance, and the difference."""
-    return "".join(_score_table(runs, name) for name in directions_of(runs))
+def score_tables(runs: Sequence[Run], gained: Mapping[str, Intervals]) -> str:
+    """A table a direction: every run, its 95 % intervals, chance, and the difference (:func:`gains`)."""
+    return "".join(_score_table(runs, name, gained.get(name)) for name in directions_of(runs))
 
 
-def _score_table(runs: Sequence[Run], direction: str) -> str:
+def _score_table(runs: Sequence[Run], direction: str, intervals: Intervals | None) -> str:
     scored, together = _scored(runs, direction), one_test(runs)
     last = scored[-1][1]
     rows = [
         [run_label(run) + ("" if together else f"<small>{_counts(s)}</small>"), *(_rate(s, key) for key in COLUMNS)]
         for run, s in scored
     ]
-    if len(runs) > 1 and together:
-        intervals, before = _intervals([scored[0][0], scored[-1][0]], direction), scored[0][1]
+    if intervals is not None:
+        before = scored[0][1]
         changes = ((getattr(last, key) - getattr(before, key), intervals.get(key)) for key in COLUMNS)
         rows.append(["difference", *(_difference(change, interval, last.identities) for change, interval in changes)])
     chance = _chance(scored[-1][0], direction) if together else None
