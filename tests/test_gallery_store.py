@@ -100,6 +100,13 @@ def test_other_content_under_the_same_id(place: dict[str, str]) -> None:
         assert gallery.search(PARTS[50], top=1)[0].id == "t1"
 
 
+def test_a_replaced_tracklet_leaves_no_picture(place: dict[str, str]) -> None:
+    with Gallery(**place, writable=True) as gallery:
+        gallery.add(ENTRIES[:2], PARTS[:2], fingerprint=MODEL, strips=[b"of before", b"of another"])
+        gallery.add(ENTRIES[:1], PARTS[50:51], replace=True)
+        assert gallery.strip("t0") is None and gallery.strip("t1") == b"of another"
+
+
 def test_a_gallery_keeps_to_its_model(place: dict[str, str]) -> None:
     with pytest.raises(GalleryError, match="must know the model"), Gallery(**place, writable=True) as gallery:
         gallery.add(ENTRIES[:1], PARTS[:1])

@@ -92,7 +92,9 @@ class FolderBackend:
         parts.write(slots, batch.parts[chunk])
         compact.write(slots, vectors)
         for entry, strip in zip(entries, batch.strips[chunk], strict=True):
-            if strip is not None:
+            if strip is None:
+                self._strip(entry.id).unlink(missing_ok=True)  # that of a tracklet which this one replaces
+            else:
                 write_atomically(self._strip(entry.id), strip)
         rows = [
             {**entry.as_row(), "slot": int(slot), "digest": digest, "vector": vector}
