@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 
 from dinogrl.distances import mean_part_distance
-from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve, learn_curve
+from dinogrl.embedding.calibration import CROSS, LEAST_PEOPLE, WITHIN, Calibration, Curve, in_per_cent, learn_curve
 from dinogrl.embedding.compact import learn_projection
 from dinogrl.embedding.prepare import spread
 from dinogrl.embedding.search_aids import SearchAids, aids_of, learn_aids, store_aids
@@ -210,7 +210,25 @@ def test_a_curve_is_no_surer_than_its_people_allow() -> None:
     assert (curve(0.0), curve(50.0)) == (pytest.approx(0.95), pytest.approx(0.05))
     assert curve(4.9) == pytest.approx(1 / (1 + np.exp(-1))), "what lies between is as it was"
     assert curve(0.0, prior=0.1) == pytest.approx(19 / (19 + 9)), "the bound is on what was learned, not on what is expected"
-    assert Calibration.from_dict({"source": "an earlier version", "curves": {CROSS: [2, 1]}}).curves[CROSS] == Curve(2.0, 1.0)
+    earlier = Calibration.from_dict({"source": "an earlier version", "curves": {CROSS: [2, 1]}}).curves[CROSS]
+    assert earlier == Curve(2.0, 1.0, LEAST_PEOPLE), "who does not say how many people it saw is taken to have seen few"
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [
+        (0.0, "under 1 %"),
+        (0.0099, "under 1 %"),
+        (0.01, "1 %"),
+        (0.125, "13 %"),
+        (0.5, "50 %"),
+        (0.99, "99 %"),
+        (0.991, "over 99 %"),
+        (1.0, "over 99 %"),
+    ],
+)
+def test_nothing_is_said_to_be_sure(probability: float, said: str) -> None:
+    assert in_per_cent(probability) == said
 
 
 def test_the_chosen_tracklets_are_of_as_many_people_as_possible() -> None:

@@ -14,7 +14,7 @@ import pytest
 from dinogrl.cli.main import main
 from dinogrl.data.frames import read_frame, write_image
 from dinogrl.data.sightings import SeenFrame, Sighting, write_sighting
-from dinogrl.embedding.calibration import WITHIN, Calibration, Curve
+from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.search_aids import SearchAids, aids_of, store_aids
 from dinogrl.errors import DataError, GalleryError
@@ -84,6 +84,19 @@ def test_a_calibration_learned_later_reaches_the_gallery(home: Path, tmp_path: P
                 assert (hit.probability is None) == (calibration is None)
         with Gallery(tmp_path / "g") as gallery:  # written down, for those who open it without the model
             assert gallery.info().calibration == ("none" if calibration is None else "40 people")
+
+
+def test_what_is_all_but_sure_is_not_said_to_be(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(home / "g", tmp_path / "g")
+    model = shutil.copy(home / "model.safetensors", tmp_path / "model.safetensors")
+    carried = aids_of(load_model(model))
+    assert carried is not None
+    store_aids(model, SearchAids(carried.projection, Calibration({WITHIN: Curve(50.0, 0.0), CROSS: Curve(-50.0, 0.0)}, "all")))
+    query = home / "footage" / "person8" / "gate" / "visible" / "walk1"
+    line = ["search", str(tmp_path / "g"), str(model), "--image-folder", str(query), "--out", str(tmp_path / "s.png")]
+    assert main([*line, "--modality", "visible"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("over 99 %") == said.count("under 1 %") == 6 and "100" not in said
 
 
 def test_unchanged_tracklets_are_not_embedded_again(home: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from dinogrl.embedding.calibration import in_per_cent
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.gallery import Filters, Gallery
 from dinogrl.records import Modality
@@ -175,7 +176,8 @@ def test_a_case(client: TestClient, query: str) -> None:
     assert page.headers["content-type"].startswith("text/html") and "attachment" in page.headers["content-disposition"]
     assert "<script" not in page.text and "<i>" not in page.text and "onerror=alert(1)>" not in page.text
     assert not re.findall(r"(?:src|href)=[\"'](?!data:image/jpeg)", page.text), "needs nothing but itself"
-    assert "learned from made up, which is other footage, and takes 50% of" in page.text, "a percentage says what it rests on"
+    assert "learned from made up, which is other footage, and takes 50 % of" in page.text, "a percentage says what it rests on"
+    assert all(f">{in_per_cent(hit['probability'])}<" in page.text for hit in search["hits"])
     assert page.text.count("data:image/jpeg") == 18, "the query, and all answers but the one without a picture"
     with zipfile.ZipFile(io.BytesIO(client.post("/api/export", json={**asked, "form": "zip"}).content)) as archive:
         assert archive.testzip() is None

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dinogrl.embedding.calibration import in_per_cent
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.search_aids import aids_of, store_aids
 from dinogrl.gallery import Gallery
@@ -110,7 +111,7 @@ def test_upload_search_mark_export(browser: Browser, address: str, width: int, d
     first = page.locator(".hit").first
     expect(first).to_contain_text("1. gate")
     expect(first).to_contain_text("person2/6")
-    expect(first).to_contain_text(re.compile(r"same person \d+ %"))
+    expect(first).to_contain_text(re.compile(r"same person (\d+|under 1|over 99) %"))
     expect(first).to_contain_text("2026-03-01 12:06:00–12:06:20 UTC")
     assert page.locator(".hit b", has_text=CAMERAS[2]).count() == 6, "names are text, whatever is in them"
     expect(page.locator(".hit", has_text=STRANGE)).to_have_count(1)
@@ -239,6 +240,14 @@ def test_a_gallery_of_nobody_and_a_model_without_calibration(browser: Browser, h
         photograph(page, "empty")
         assert page.faults == []  # type: ignore[attr-defined]
         page.context.close()
+
+
+def test_the_page_says_percentages_as_the_terminal_does(browser: Browser, address: str) -> None:
+    page = opened(browser, address)
+    chances = [i / 1000 for i in range(1001)]
+    said = page.evaluate("async (p) => { const { perCent } = await import('/static/dom.js'); return p.map(perCent); }", chances)
+    assert said == [in_per_cent(chance) for chance in chances]
+    page.context.close()
 
 
 def test_signing_in(browser: Browser, home: Path, tmp_path: Path) -> None:

@@ -156,6 +156,8 @@ def _from_video(video: Path, folder: Path, track: int | None, device: str) -> tu
 
 
 def _table(hits: Sequence[Hit]) -> Table:
+    from dinogrl.embedding.calibration import in_per_cent
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", justify="right")
     for heading in ("camera", "modality", "seen (UTC)"):
@@ -165,6 +167,6 @@ def _table(hits: Sequence[Hit]) -> Table:
     table.add_column("tracklet", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         when = "" if hit.start is None else f"{hit.start:%Y-%m-%d %H:%M:%S}"
-        chance = "" if hit.probability is None else f"{hit.probability:.0%}"
+        chance = "" if hit.probability is None else in_per_cent(hit.probability)
         table.add_row(str(rank), escape(hit.camera), hit.modality.name.lower(), when, f"{hit.distance:.3f}", chance, escape(hit.id))
     return table

@@ -24,6 +24,13 @@ LEAST_PEOPLE = 10
 """People with a pair of their own below whom no curve is learned: a percentage would be about them, not about people."""
 
 
+def in_per_cent(probability: float) -> str:
+    """For people to read: never "0 %" and never "100 %", for nobody is that sure. The page says it alike (``perCent``)."""
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{math.floor(100 * probability + 0.5)} %"
+
+
 @dataclass(frozen=True)
 class Curve:
     """P(same | distance) = sigmoid(``offset`` - ``slope`` * distance), falling: ``slope`` is at least 0.
@@ -64,10 +71,13 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Calibration:
-        """What :meth:`as_dict` gave; files of earlier versions do not name the number of people."""
+        """What :meth:`as_dict` gave. Files of earlier versions do not name the number of people: then the fewest are assumed."""
         curves = values["curves"]
         assert isinstance(curves, Mapping)
-        read = {kind: Curve(float(numbers[0]), float(numbers[1]), *map(int, numbers[2:])) for kind, numbers in curves.items()}
+        read = {
+            kind: Curve(float(offset), float(slope), int(people[0]) if people else LEAST_PEOPLE)
+            for kind, (offset, slope, *people) in curves.items()
+        }
         return cls(read, str(values["source"]))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinogrl.data.frames import Image, decode, encode_jpeg, read_frame, resize
+from dinogrl.embedding.calibration import in_per_cent
 from dinogrl.errors import DataError
 from dinogrl.gallery.entries import Hit
 
@@ -79,7 +80,7 @@ def draw_sheet(query: Image, title: str, hits: Sequence[Hit], strips: Sequence[I
 
 
 def _labels(rank: int, hit: Hit) -> tuple[str, str]:
-    chance = "" if hit.probability is None else f"   same person {hit.probability:.0%}"
+    chance = "" if hit.probability is None else f"   same person {in_per_cent(hit.probability)}"
     when = "" if hit.start is None else f"   {hit.start:%Y-%m-%d %H:%M:%S %Z}"
     return f"{rank}.  {hit.camera}, {hit.modality.name.lower()}{when}", f"distance {hit.distance:.3f}{chance}   {hit.id}"
 

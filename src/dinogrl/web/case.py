@@ -13,13 +13,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from dinogrl.embedding.calibration import in_per_cent
 from dinogrl.reports.html import table, text
 
 PAGE = Template((Path(__file__).parent / "pages" / "case.html").read_text(encoding="utf-8"))
 _CAUTION = "A high rank or probability is a suggestion for a human to check, never evidence that two people are one."
 _LEARNED = (
-    " The probability was learned from {calibration}, which is other footage, and takes {prior:.0%} of the answers to be the right"
-    " person before they are looked at."
+    " The probability was learned from {calibration}, which is other footage, and takes {prior:.3g} % of the answers to be the"
+    " right person before they are looked at."
 )
 
 
@@ -87,13 +88,13 @@ class Case:
         if all(hit["probability"] is None for hit in self.content["found"]["hits"]):
             return ""
         known = self.content.get("calibration", "training tracklets")  # searches of earlier versions do not say
-        return _LEARNED.format(calibration=known, prior=self.content["prior"])
+        return _LEARNED.format(calibration=known, prior=100 * self.content["prior"])
 
     def _row(self, hit: Mapping[str, Any]) -> list[str]:
         id = hit["id"]
         mark = "right" if id in self.right else "wrong" if id in self.wrong else ""
         moved = "" if hit["moved_distance"] is None else f" (after marks {hit['moved_distance']:.3f})"
-        chance = "-" if hit["probability"] is None else f"{hit['probability']:.0%}"
+        chance = "-" if hit["probability"] is None else in_per_cent(hit["probability"])
         when = "-" if hit["start"] is None else f"{datetime.fromisoformat(hit['start']):%Y-%m-%d %H:%M:%S}"
         cells = (f"{hit['camera']}, {hit['modality']}", when, f"{hit['distance']:.3f}{moved}", chance, id)
         shown = f'<span class="{mark}">{mark or "-"}</span>'

@@ -54,7 +54,7 @@ function learnedFrom(hits) {
   if (!hits.length) return "";
   if (stock.calibration === "none") return "No probability: the model was not calibrated on enough people.";
   if (!hits.some((hit) => hit.probability !== null)) return "";
-  return `Probability learned from ${stock.calibration}, other footage than this, taking ${Math.round(1000 * stock.prior) / 10} % of the answers to be right.`;
+  return `Probability learned from ${stock.calibration}, other footage than this, taking ${Number((100 * stock.prior).toPrecision(3))} % of the answers to be right.`;
 }
 
 function countMarks() {

@@ -38,3 +38,9 @@ export const when = (start, end) => {
   const until = end ? end.replace("Z", "").split("T")[1].slice(0, 8) : "";
   return `${day} ${clock.slice(0, 8)}${until && until !== clock.slice(0, 8) ? "–" + until : ""} UTC`;
 };
+
+// Never 0 % and never 100 %, for nobody is that sure.
+export const perCent = (probability) => {
+  if (probability < 0.01) return "under 1 %";
+  return probability > 0.99 ? "over 99 %" : `${Math.floor(100 * probability + 0.5)} %`;
+};

@@ -1,7 +1,7 @@
 // The answers: who they are, what was marked on them, and moving among them by keys.
 
 import { stripOf } from "./api.js";
-import { $, el, mover, when } from "./dom.js";
+import { $, el, mover, perCent, when } from "./dom.js";
 
 const marks = new Map(); // id of a tracklet -> "right" or "wrong"
 let onMarks = () => {};
@@ -30,7 +30,7 @@ export function showHits(found, tracklets, lookFor) {
 }
 
 function card(hit, lookFor) {
-  const chance = hit.probability === null ? null : `same person ${Math.round(100 * hit.probability)} %`;
+  const chance = hit.probability === null ? null : `same person ${perCent(hit.probability)}`;
   const moved = hit.moved_distance === null ? "" : `, after marks ${hit.moved_distance.toFixed(3)}`;
   const facts = el(
     "div",
