@@ -23,7 +23,7 @@ from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.export import FORMATS, Clips, check_clips, compare, export_model, reference
 from dinogrl.embedding.export_graph import ExportGraph, resize_like_uint8, stripes_by_rows
 from dinogrl.embedding.exported import HEADER, ExportedModel
-from dinogrl.errors import CheckpointError, ExportError, UnknownNameError
+from dinogrl.errors import CheckpointError, DinogrlError, ExportError, UnknownNameError
 from dinogrl.models.archive import TrainedModel, load_model, save_model
 from dinogrl.models.enhancement import ENHANCEMENTS
 from dinogrl.models.pooling import horizontal_stripes
@@ -251,9 +251,12 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path: Pa
         with pytest.raises(ExportError, match=expected):
             export_model(model, tmp_path / "model.onnx", **{"frames": pictures, **changes})  # type: ignore[arg-type]
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(ExportError, match="is a folder"):
-        export_model(model, tmp_path / "folder.onnx", format="onnx", frames=pictures)
+    (tmp_path / "file").touch()
+    for out, expected in (("folder.onnx", "is a folder"), ("file/model.onnx", "file is a file; give a folder")):
+        with pytest.raises(DinogrlError, match=expected):
+            export_model(model, tmp_path / out, format="onnx", frames=pictures, on_stage=lambda stage: pytest.fail("began to work"))
     (tmp_path / "folder.onnx").rmdir()
+    (tmp_path / "file").unlink()
     with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
         export_model(model, tmp_path / "model.onnx", format="onx", frames=pictures)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dinogrl import checkpoints
 from dinogrl.cli import main as cli
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, DinogrlError
 from dinogrl.evaluation.results import read_metrics
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.released_files import convert_released, write_released
@@ -264,8 +264,15 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is one of the files to convert"):
         converted(paths, tmp_path / "x" / ".." / "best_shape.pth")
     assert paths[2].read_bytes() == before
-    with pytest.raises(CheckpointError, match="is a folder; give --out the name of a file"):
+
+
+def test_a_place_that_takes_no_file_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = written(small_files(), tmp_path)
+    monkeypatch.setattr("dinogrl.models.released_files.build_model", lambda *_, **__: pytest.fail("began to work"))
+    with pytest.raises(DinogrlError, match="is a folder; give the name of a file in it"):
         converted(paths, tmp_path)
+    with pytest.raises(DinogrlError, match=r"best_model\.pth is a file; give a folder"):
+        converted(paths, paths[0] / "model.safetensors")
 
 
 # ---- what the released code cannot do

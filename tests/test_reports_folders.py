@@ -176,6 +176,14 @@ def test_bytes_turned_over_inside_are_one_clear_line(run: Path, tmp_path: Path) 
         read_run(folder)
 
 
+def test_a_place_that_takes_no_page_is_said_before_the_work(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.reports.page.page", lambda *_: pytest.fail("began to draw"))
+    with pytest.raises(DinogrlError, match="is a folder; give the name of a file in it"):
+        write_page(tmp_path, [run])
+    with pytest.raises(DinogrlError, match=r"log\.csv is a file; give a folder"):
+        write_page(run / "log.csv" / "report.html", [run])
+
+
 def test_bad_folders_are_one_clear_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least one run"):
         page_of(tmp_path)
@@ -183,8 +191,6 @@ def test_bad_folders_are_one_clear_line(run: Path, tmp_path: Path) -> None:
         page_of(tmp_path, tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"is no run, but holds 1; give .*dinogrl"):
         page_of(tmp_path, run.parent)
-    with pytest.raises(DataError, match="is a folder; give the name of the file"):
-        write_page(tmp_path, [run])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"metrics\.json"):
         page_of(tmp_path, tmp_path / "empty")

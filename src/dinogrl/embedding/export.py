@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dinogrl.catalog import Catalog
+from dinogrl.checkpoints import expect_writable_file
 from dinogrl.data.frames import resize
 from dinogrl.data.transforms import normalise
 from dinogrl.embedding import export_onnx, export_openvino, export_torch
@@ -91,14 +92,14 @@ def export_model(
     """Write ``out`` (OpenVINO: and the .bin beside it), checked on clips of ``frames`` of several B, T, H and W.
 
     ``frames`` are pictures (H,W,3) uint8, such as the model will see. Raises :class:`ExportError`, and leaves no file, for a format
-    without this precision or a recipe with another, for another suffix than the format's or a folder of that name, for weights that
-    are too large for the format, for a network that no exporter can follow, and where the file's embeddings are not the model's.
+    without this precision or a recipe with another, for another suffix than the format's, for weights that are too large for the
+    format, for a network that no exporter can follow, and where the file's embeddings are not the model's; :class:`DinogrlError`,
+    before any work, where ``out`` cannot be written.
     """
     chosen = FORMATS[format]
     if precision not in chosen.precisions:
         raise ExportError(f"{format} has no {precision}; it has {', '.join(chosen.precisions)}")
-    if out.is_dir():
-        raise ExportError(f"{out} is a folder; give the name of a file in it")
+    expect_writable_file(out)
     if out.suffix != chosen.suffix:
         raise ExportError(f"{out} should end with {chosen.suffix}: by its ending a file's reader is chosen")
     gait = trained.recipe.model.gait
@@ -112,7 +113,6 @@ def export_model(
     size = (trained.recipe.data.height, trained.recipe.data.width)
     batches = check_clips(frames, size, trained.recipe.data.frames)
     graph = ExportGraph(trained.network, size, in_bfloat16=precision == "bfloat16" and format == "torch").eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         draft = Path(scratch, out.name)
         on_stage(f"writing {format}, {precision}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dinogrl.checkpoints import load_tensors, save_state_dicts
+from dinogrl.checkpoints import expect_writable_file, load_tensors, save_state_dicts
 from dinogrl.errors import CheckpointError
 from dinogrl.models.archive import save_model
 from dinogrl.models.build import build_model
@@ -26,15 +26,14 @@ def convert_released(best_model: Path, best_model2: Path, best_shape: Path, out:
 
     The number of identities is read from them. ``recipe``: a form of ``dinogrl-released`` of another size. Nothing in the files is
     executed. Raises :class:`CheckpointError` before anything is written: for files that cannot be read, that are given in
-    another order, and as :func:`load_released` does.
+    another order, and as :func:`load_released` does; :class:`DinogrlError` where ``out`` cannot be written.
     """
     paths = (best_model, best_model2, best_shape)
     if any(out.resolve() == path.resolve() for path in paths):
         raise CheckpointError(f"{out} is one of the files to convert; give --out another name")
-    if out.is_dir():
-        raise CheckpointError(f"{out} is a folder; give --out the name of a file in it")
     tensors = [load_tensors(path) for path in paths]
     _expect_order(paths, tensors)
+    expect_writable_file(out)
     identities = released_identities(tensors[2])
     recipe = recipe or load_recipe("dinogrl-released")
     model = build_model(recipe, identities, start_weights=False)

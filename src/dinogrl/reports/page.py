@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from dinogrl.checkpoints import write_atomically
+from dinogrl.checkpoints import expect_writable_file, write_atomically
 from dinogrl.errors import DataError
 from dinogrl.reports import chart_sections, picture_sections, score_sections
 from dinogrl.reports.html import section, text
@@ -20,13 +20,14 @@ def write_page(out: Path, runs: Sequence[Path], title: str = "Runs of dinogrl", 
 
     A folder must hold ``metrics.json``; sections whose files are missing are left out, and the page says so. ``projection`` draws
     the map of embeddings (:mod:`dinogrl.reports.embedding_map`). Raises :class:`DataError` where a folder or a file in it cannot be
-    read, :class:`UnknownNameError` for an unknown projection.
+    read, :class:`UnknownNameError` for an unknown projection, :class:`DinogrlError`, before any drawing, where ``out`` cannot be
+    written.
     """
     if not runs:
         raise DataError("a report needs at least one run folder")
-    if out.is_dir():
-        raise DataError(f"{out} is a folder; give the name of the file to write, as {out / 'report.html'}")
-    write_atomically(out, page(read_runs(runs), title, projection).encode())
+    known = read_runs(runs)
+    expect_writable_file(out)
+    write_atomically(out, page(known, title, projection).encode())
     return out
 
 
