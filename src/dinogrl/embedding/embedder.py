@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,19 @@ from torch import nn
 
 from dinogrl import distances, runtime
 from dinogrl.data.clips import SAMPLINGS
-from dinogrl.data.frames import read_frame, resize
 from dinogrl.data.transforms import normalise
 from dinogrl.embedding import hub
 from dinogrl.embedding.exported import ExportedModel
 from dinogrl.embedding.opening import open_model
+from dinogrl.embedding.pictures import Frame, listed, pixels
 from dinogrl.errors import DataError
 from dinogrl.evaluation.results import Metrics
 from dinogrl.models.archive import TrainedModel, load_model
 from dinogrl.records import Modality, ModelOutput
 
-Frame = str | Path | NDArray[np.uint8]
-
 
 class Embedder:
-    """Embeds tracklets of one person each, given as image files or as arrays.
+    """Embeds tracklets of one person each, given as image files, arrays, tensors or images of Pillow.
 
     ``trained`` is a model of this program, or an exported one: both have a network, a recipe and a fingerprint.
 
@@ -73,45 +71,41 @@ class Embedder:
         """Names the weights; vectors of different fingerprints must not be compared."""
         return self.trained.fingerprint
 
-    def embed(self, frames: Sequence[Frame], modality: Modality | str) -> NDArray[np.float32]:
+    def embed(self, frames: Iterable[Frame], modality: Modality | str | int) -> NDArray[np.float32]:
         """One tracklet, frames in order of time -> (P,D) float32.
 
-        A frame is the path of an image, or an RGB array (H,W,3) uint8 of any size. T frames are taken as at test time. Raises
-        :class:`DataError` for an empty tracklet, an unreadable image, an array of another form or an unknown modality.
+        A frame is the path of an image, or its pixels of any size, uint8 RGB (H,W,3) or grey (H,W): an array, a tensor or an
+        image of Pillow. T frames are taken as at test time. ``modality``: "visible" or "infrared", or 0 or 1. Raises
+        :class:`DataError` for an empty tracklet, an unreadable image, pixels of another form or an unknown modality.
         """
-        if isinstance(frames, (str, Path)):
-            raise DataError(
-                f"given {frames}, expected the frames of one tracklet, a list: sorted(Path({str(frames)!r}).glob('*.jpg'))"
-            )
-        if not len(frames):
-            raise DataError("a tracklet without frames cannot be embedded; give one frame at least")
+        given = listed(frames)
+        seen = modality_of(modality)
         settings = self.trained.recipe.data
-        chosen = SAMPLINGS["segments"].test(len(frames), settings.frames)
-        clip = np.stack([_pixels(frames[int(i)], (settings.height, settings.width)) for i in chosen])
+        chosen = SAMPLINGS["segments"].test(len(given), settings.frames)
+        clip = np.stack([pixels(given[int(i)], (settings.height, settings.width)) for i in chosen])
         batch = torch.from_numpy(normalise(clip))[None].to(self.device)
         with torch.inference_mode():
-            output: ModelOutput = self.network(batch, torch.tensor([modality_of(modality)], device=self.device))
+            output: ModelOutput = self.network(batch, torch.tensor([seen], device=self.device))
         vectors: NDArray[np.float32] = output.embedding[0].float().cpu().numpy()
         return vectors
 
     def distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-        """Distance of two embeddings (P,D), by the recipe's measure; smaller is more alike."""
-        return float(distances.DISTANCES[self.trained.recipe.evaluation.distance](a[None], b[None])[0, 0])
+        """Distance of two embeddings (P,D), by the recipe's measure; smaller is more alike.
+
+        Raises :class:`DataError` for other shapes: :mod:`dinogrl.distances` compares many with many.
+        """
+        one, other = np.asarray(a), np.asarray(b)
+        if one.ndim != 2 or one.shape != other.shape:
+            raise DataError(f"cannot compare {one.shape} with {other.shape}: expected two embeddings (P,D) of this model")
+        return float(distances.DISTANCES[self.trained.recipe.evaluation.distance](one[None], other[None])[0, 0])
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.trained.recipe.name!r}, fingerprint {self.fingerprint[:12]}, on {self.device})"
 
 
-def modality_of(name: Modality | str) -> Modality:
-    """``"visible"`` or ``"infrared"`` as the enum. Raises :class:`DataError` for another word."""
-    if isinstance(name, Modality):
-        return name
+def modality_of(name: Modality | str | int) -> Modality:
+    """``"visible"`` or ``"infrared"``, or their numbers 0 and 1, as the enum. Raises :class:`DataError` for anything else."""
     try:
-        return Modality[name.upper()]
-    except KeyError as error:
+        return Modality[name.upper()] if isinstance(name, str) else Modality(name)
+    except (KeyError, ValueError) as error:
         raise DataError(f"unknown modality {name!r}; use visible or infrared") from error
-
-
-def _pixels(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    if isinstance(frame, (str, Path)):
-        return read_frame(frame, size)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise DataError(f"a frame must be an RGB array (H,W,3) of uint8, given {frame.shape} of {frame.dtype}")
-    return resize(frame, size)

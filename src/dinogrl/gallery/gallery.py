@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,8 @@ from dinogrl.gallery.stock import take_stock
 from dinogrl.records import Modality
 
 if TYPE_CHECKING:
-    from dinogrl.embedding.embedder import Embedder, Frame
+    from dinogrl.embedding.embedder import Embedder
+    from dinogrl.embedding.pictures import Frame
 
 CANDIDATES, MOST = 400, 12_800
 """Tracklets that the index proposes for a query, to be compared exactly: at first, and at most."""
@@ -231,9 +232,15 @@ class Gallery:
             count = min(count * FRONT, MOST)
 
     def search_frames(
-        self, frames: Sequence[Frame], modality: Modality | str, *, top: int = 20, filters: Filters = EVERYTHING, prior: float = 0.5
+        self,
+        frames: Iterable[Frame],
+        modality: Modality | str | int,
+        *,
+        top: int = 20,
+        filters: Filters = EVERYTHING,
+        prior: float = 0.5,
     ) -> list[Hit]:
-        """Search for the person in these frames (paths, or RGB arrays), seen in this modality. Needs an embedder."""
+        """Search for the person in these frames, given as to :meth:`Embedder.embed`, in this modality. Needs an embedder."""
         from dinogrl.embedding.embedder import modality_of
 
         if self.embedder is None:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinogrl.data.frames import Image, decode, encode_jpeg, read_frame, resize
+from dinogrl.data.frames import Image, decode, encode_jpeg
 from dinogrl.embedding.calibration import in_per_cent
+from dinogrl.embedding.pictures import Frame, pixels
 from dinogrl.errors import DataError
 from dinogrl.gallery.entries import Hit
-
-if TYPE_CHECKING:
-    from dinogrl.embedding.embedder import Frame
 
 FRAMES, HEIGHT, WIDTH = 6, 96, 48
 """Of a strip: frames, and the pixels of each."""
@@ -33,7 +29,7 @@ def make_strip(frames: Sequence[Frame]) -> bytes | None:
 def _small(frame: Frame) -> Image | None:
     """A frame at the size of a strip; None where its file is gone or broken, for a picture must not stop a search."""
     try:
-        return read_frame(frame, (HEIGHT, WIDTH)) if isinstance(frame, (str, Path)) else resize(frame, (HEIGHT, WIDTH))
+        return pixels(frame, (HEIGHT, WIDTH))
     except DataError:
         return None
 
