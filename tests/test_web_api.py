@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import zipfile
@@ -11,21 +12,23 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from dinogrl.embedding.calibration import in_per_cent
+from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve, in_per_cent
 from dinogrl.embedding.embedder import Embedder
+from dinogrl.embedding.search_aids import SearchAids
 from dinogrl.gallery import Filters, Gallery
 from dinogrl.records import Modality
 from dinogrl.web.app import build_app
 from dinogrl.web.cutting import Found, Stopped, Tell
-from dinogrl.web.journal import FAILED, WAITING
+from dinogrl.web.journal import DONE, FAILED, WAITING, new_id
 from dinogrl.web.limits import Limits
 from dinogrl.web.service import Service, Settings
-from tiny_server import NOON, STRANGE, cut_slowly, finished, make_home, pictures, send, served, walker
+from tiny_server import NOON, STRANGE, cut_slowly, finished, left_of_uploads, make_home, pictures, send, served, walker
 
 VIDEO = [("walk.mp4", b"\0\0\0\x20ftypisom" + bytes(100))]
 
@@ -70,7 +73,7 @@ def test_pictures_become_what_the_embedder_makes_of_them(
         paths.append(tmp_path / name)
     truth = Embedder.load(home / "model.safetensors", "cpu").embed(paths, "infrared")
     np.testing.assert_allclose(kept.parts, truth, rtol=1e-5, atol=1e-6)
-    assert list((home / "state" / "uploads").iterdir()) == [], "nothing of an upload stays on disk but what was made of it"
+    assert left_of_uploads(home / "state") == [], "nothing of an upload stays on disk but what was made of it"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,29 @@ def test_marks_move_the_query(client: TestClient, gallery: Gallery) -> None:
         )
 
 
+@pytest.mark.parametrize("marks", [{}, {"right": ["person3/9"]}])
+def test_a_percentage_is_of_the_kind_of_pair_and_of_the_prior(home: Path, tmp_path: Path, marks: dict[str, list[str]]) -> None:
+    with served_copy(home, tmp_path, cut_slowly, prior=0.1) as (client, service):
+        assert service.gallery.aids is not None
+        curves = {CROSS: Curve(1.0, 0.0), WITHIN: Curve(-1.0, 0.0)}  # the same at any distance
+        service.gallery.aids = SearchAids(service.gallery.aids.projection, Calibration(curves, "made up"))
+        hits = client.post("/api/search", json={"tracklet": "person0/0", "top": 17, **marks}).json()["hits"]
+    assert {hit["modality"] for hit in hits} == {"visible", "infrared"}
+    for hit in hits:
+        odds = math.exp(-1.0 if hit["modality"] == "visible" else 1.0) * 0.1 / 0.9  # the query is visible
+        assert hit["probability"] == pytest.approx(odds / (1 + odds))
+
+
+def test_a_query_of_another_model_is_not_compared(both: tuple[TestClient, Service], query: str) -> None:
+    client, journal = both[0], both[1].journal
+    job, known = journal.add_job(new_id(), "local", "of before", "auto", [("a.jpg", "0001.jpg")]), journal.query(query, "local")
+    assert known is not None
+    journal.add_query(job, "of before", Modality.VISIBLE, 1, "another model", known.parts, None)
+    journal.end(job.id)
+    answer = client.post("/api/search", json={"query": journal.queries(job.id)[0].id})
+    assert answer.status_code == 404 and "upload it again" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -151,7 +177,7 @@ def test_every_search_is_written_down(client: TestClient, home: Path) -> None:
     assert datetime.fromisoformat(line["time"]).tzinfo is not None
 
 
-def test_looking_through_the_gallery(client: TestClient) -> None:
+def test_looking_through_the_gallery(client: TestClient, gallery: Gallery) -> None:
     seen, offset, more = [], 0, True
     while more:
         page = client.get("/api/tracklets", params={"offset": offset, "limit": 7}).json()
@@ -159,6 +185,9 @@ def test_looking_through_the_gallery(client: TestClient) -> None:
     assert len(seen) == len(set(seen)) == 18 and STRANGE in seen
     page = client.get("/api/tracklets", params={"camera": "yard", "modality": "visible", "collection": "march"}).json()
     assert {(one["camera"], one["modality"], one["collection"]) for one in page["tracklets"]} == {("yard", "visible", "march")}
+    times = {"after": NOON + timedelta(minutes=5), "before": NOON + timedelta(minutes=9)}
+    page = client.get("/api/tracklets", params={name: time.isoformat() for name, time in times.items()}).json()
+    assert [one["id"] for one in page["tracklets"]] == gallery.ids(Filters(**times)) and len(page["tracklets"]) == 5
     about = client.get("/api/gallery").json()
     assert about["tracklets"] == 18 and about["cameras"]["gate"] == 6 and (about["calibration"], about["prior"]) == ("made up", 0.5)
 
@@ -263,6 +292,30 @@ def test_a_fault_of_ours_ends_one_job_only(home: Path, tmp_path: Path) -> None:
         assert send(client, pictures(0, 2))["state"] == "done"
 
 
+def test_an_upload_that_is_forgotten_while_it_runs_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    began, forgotten = Event(), Event()
+
+    def cut(*given) -> list[Found]:
+        began.set()
+        forgotten.wait()
+        return cut_slowly(*given[:3], lambda *_: None, given[4])  # and does not notice it either
+
+    with served_copy(home, tmp_path, cut) as (client, service):
+        id = client.post("/api/queries", files=[("files", VIDEO[0])]).json()["id"]
+        began.wait()
+        assert client.delete(f"/api/jobs/{id}").status_code == 204
+        forgotten.set()
+        assert send(client, VIDEO)["state"] == DONE  # one video at a time: the first has come to its end
+        assert service.journal.queries(id) == [] and service.journal.unfinished() == []
+        assert left_of_uploads(tmp_path / "state") == []
+
+
+def test_of_a_crowd_the_longest_are_offered(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.web.jobs.MOST_QUERIES", 1)
+    with served_copy(home, tmp_path, cut_slowly) as (client, _):
+        assert [one["frames"] for one in send(client, VIDEO)["queries"]] == [8]
+
+
 def test_nobody_in_the_video(home: Path, tmp_path: Path) -> None:
     with served_copy(home, tmp_path, lambda *_: []) as (client, _):
         assert "nobody was found" in send(client, VIDEO)["error"]
@@ -300,6 +353,17 @@ def test_expiry(home: Path, tmp_path: Path) -> None:
     assert [(line["what"], line["tracklets"]) for line in lines] == [("expiry", 1)]
 
 
+def test_searches_are_forgotten_where_tracklets_never_expire(both: tuple[TestClient, Service], monkeypatch) -> None:
+    service, now = both[1], datetime.now(UTC).timestamp()
+    ids = []
+    for days in (31, 29):
+        monkeypatch.setattr("dinogrl.web.journal.time", SimpleNamespace(time=lambda days=days: now - days * 86400))
+        ids.append(service.journal.add_search("local", {}, None))
+    monkeypatch.undo()
+    assert service.expire() == 0
+    assert [service.journal.search(id, "local") is None for id in ids] == [True, False]
+
+
 def _copied(home: Path, tmp_path: Path) -> Path:
     return Path(
         shutil.copytree(
@@ -308,7 +372,7 @@ def _copied(home: Path, tmp_path: Path) -> Path:
     )
 
 
-def served_copy(home: Path, tmp_path: Path, cut, limits: Limits | None = None):
+def served_copy(home: Path, tmp_path: Path, cut, limits: Limits | None = None, prior: float = 0.5):
     _copied(home, tmp_path)
     shutil.copy(home / "model.safetensors", tmp_path)
-    return served(tmp_path, Settings(tmp_path / "state", limits=limits or Limits()), cut)
+    return served(tmp_path, Settings(tmp_path / "state", prior=prior, limits=limits or Limits()), cut)

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from dinogrl.web.guard import _bounded
+from dinogrl.web.audit import AuditLog
+from dinogrl.web.guard import UPLOADS, Guard, _bounded
 from dinogrl.web.limits import MB, Limits
+from dinogrl.web.metrics import Metrics
 from dinogrl.web.service import Settings
+from dinogrl.web.signing import SigningIn
 from dinogrl.web.tokens import Tokens
 from tiny_server import make_home, pictures, send, served
 
@@ -88,10 +91,12 @@ def test_a_session(client: TestClient) -> None:
     answer = client.post("/api/session", json={"token": BOB})
     assert answer.status_code == 204
     cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and BOB not in cookie
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and BOB not in cookie and "Secure" not in cookie
     assert client.get("/api/gallery").json()["who"] == "bob"
     assert client.delete("/api/session").status_code == 204
     assert client.get("/api/gallery", headers={"Cookie": cookie.partition(";")[0]}).status_code == 401, "the word counts no more"
+    over_tls = client.post("https://127.0.0.1:8000/api/session", json={"token": BOB})
+    assert "Secure" in over_tls.headers["set-cookie"], "never to be sent in clear text again"
 
 
 def test_what_is_anothers(ann: TestClient) -> None:
@@ -111,6 +116,27 @@ def test_what_is_anothers(ann: TestClient) -> None:
     assert ann.get(f"/api/queries/{query}/strip").content.startswith(b"\xff\xd8\xff")
 
 
+def test_all_that_touches_people_is_written_down(ann: TestClient, tmp_path: Path) -> None:
+    ann.post("/api/session", json={"token": ANN})
+    ann.get("/api/tracklets", params={"camera": "gate"})
+    job = send(ann, pictures(1, 2))
+    search = ann.post("/api/search", json={"query": job["queries"][0]["id"]}).json()
+    ann.post("/api/export", json={"search": search["id"], "right": [search["hits"][0]["id"]]})
+    ann.delete(f"/api/jobs/{job['id']}")
+    lines = audit(tmp_path)
+    assert [line["what"] for line in lines] == ["sign in", "browse", "upload", "search", "export", "forget"]
+    assert {line["who"] for line in lines} == {"ann"}
+    assert "gate" in lines[1]["filters"] and (lines[2]["upload"], lines[2]["files"]) == (job["id"], 2)
+    assert (lines[4]["search"], lines[4]["right"]) == (search["id"], [search["hits"][0]["id"]])
+
+
+def test_what_is_kept_is_for_its_owner_alone(ann: TestClient, tmp_path: Path) -> None:
+    ann.post("/api/search", json={"tracklet": "person0/0"})
+    kept = [tmp_path / "state", *(tmp_path / "state").iterdir()]
+    assert {"audit.jsonl", "journal.db", "uploads"} < {path.name for path in kept}
+    assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:8000", "2130706433x"])
 def test_names_that_are_not_ours(ann: TestClient, host: str) -> None:
     """A page at another name that was bent to this address (DNS rebinding) says that name."""
@@ -127,7 +153,13 @@ def test_names_that_are(ann: TestClient, host: str) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:9999"}, {"Sec-Fetch-Site": "cross-site"}],
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
 )
 def test_requests_from_other_pages(ann: TestClient, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/api/search"), ("POST", "/api/queries"), ("POST", "/api/session"), ("DELETE", "/api/session")):
@@ -178,6 +210,36 @@ def test_too_slow() -> None:
     with pytest.raises(Exception) as refused:
         asyncio.run(_bounded(never, MB, 0.01)())  # type: ignore[arg-type]
     assert refused.value.status_code == 408  # type: ignore[attr-defined]
+
+
+def test_only_so_many_uploads_at_once(tmp_path: Path) -> None:
+    async def statuses() -> list[int]:
+        go, limits = asyncio.Event(), Limits(uploads_at_once=1)
+
+        async def app(scope, receive, send) -> None:
+            await go.wait()
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+
+        signing = SigningIn(Tokens({}), limits, Metrics(), AuditLog(tmp_path / "audit.jsonl"))
+        guard = Guard(app, signing=signing, hosts=frozenset(), limits=limits, metrics=Metrics())
+
+        async def post() -> int:
+            told = []
+
+            async def send(message) -> None:
+                told.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": UPLOADS, "headers": [(b"host", b"localhost")]}
+            await guard(scope, None, send)  # type: ignore[arg-type]
+            return told[0]["status"]
+
+        first = asyncio.ensure_future(post())
+        await asyncio.sleep(0)  # it is at its work
+        second = await asyncio.wait_for(post(), 60)
+        go.set()
+        return [await first, second, await post()]
+
+    assert asyncio.run(statuses()) == [202, 503, 202]
 
 
 def test_too_often(ann: TestClient) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
 import json
 import socket
 import struct
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import HTTPException
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -23,8 +29,9 @@ from dinogrl.web.feedback import QUERY, RIGHT, WRONG, moved
 from dinogrl.web.guard import host_name
 from dinogrl.web.intake import shown
 from dinogrl.web.journal import DONE, FAILED, WAITING, Journal, new_id
+from dinogrl.web.pools import Pool
 from dinogrl.web.rates import Rate
-from dinogrl.web.serving import Door, expect_locked, listen
+from dinogrl.web.serving import Door, expect_locked, listen, run
 from dinogrl.web.sniffing import kind_of
 from dinogrl.web.tokens import Sessions, Tokens, read_tokens
 
@@ -53,6 +60,30 @@ def test_what_a_rate_remembers_is_bounded() -> None:
     assert rate.take("g") > 0 and rate.take("a") == 0, "the oldest name is forgotten"
 
 
+def test_who_asks_often_is_not_forgotten_for_those_who_ask_once() -> None:
+    rate = Rate(2, 10, names=3, clock=lambda: 0.0)
+    for name in "abacd":
+        assert rate.take(name) == 0
+    assert rate.take("a") > 0
+
+
+def test_a_pool_refuses_what_it_has_no_room_for_and_is_free_again() -> None:
+    async def ask() -> list[int]:
+        pool, go = Pool("looking", 1, 1), Event()
+        waiting = [asyncio.ensure_future(pool.run(go.wait)) for _ in range(2)]
+        await asyncio.sleep(0)  # both have come to their work
+        with pytest.raises(HTTPException) as refused:
+            await pool.run(go.wait)
+        assert refused.value.status_code == 503
+        go.set()
+        await asyncio.gather(*waiting)
+        answers = [await pool.run(lambda: 7) for _ in range(5)]
+        pool.close()
+        return answers
+
+    assert asyncio.run(ask()) == [7] * 5
+
+
 # -- tokens -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -61,6 +92,13 @@ def test_tokens_by_name() -> None:
     assert tokens.name_of("a" * 16) == "ann" and tokens.name_of("b" * 40) == "bob"
     assert tokens.name_of("a" * 17) is None and tokens.name_of("") is None and tokens.name_of("é" * 16) is None
     assert tokens and not Tokens({})
+
+
+def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, compared = Tokens({"ann": "a" * 16, "bob": "b" * 40}), []
+    spy = SimpleNamespace(compare_digest=lambda a, b: (compared.append((len(a), len(b))), a == b)[1])
+    monkeypatch.setattr("dinogrl.web.tokens.secrets", spy)
+    assert tokens.name_of("a" * 16) == "ann" and compared == [(32, 32)] * 2
 
 
 @pytest.mark.parametrize("token", ["short", "with a space in it", "zwölf-umlaute-hier", "a" * 15])
@@ -88,8 +126,20 @@ def test_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sessions.name_of(word) == "ann" and sessions.name_of(word + "x") is None and sessions.name_of("") is None
     sessions.close(word)
     assert sessions.name_of(word) is None
-    monkeypatch.setattr("dinogrl.web.tokens.SESSION_SECONDS", -1)
-    assert sessions.name_of(sessions.open("ann")) is None
+    now = 0.0
+    monkeypatch.setattr("dinogrl.web.tokens.time", SimpleNamespace(monotonic=lambda: now))
+    word = sessions.open("ann")
+    now = 12 * 3600 - 1
+    assert sessions.name_of(word) == "ann"
+    now = 12 * 3600
+    assert sessions.name_of(word) is None
+
+
+def test_of_too_many_sessions_the_oldest_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.web.tokens._SESSIONS", 2)
+    sessions = Sessions()
+    words = [sessions.open(name) for name in ("ann", "bob", "cyd")]
+    assert [sessions.name_of(word) for word in words] == [None, "bob", "cyd"]
 
 
 # -- feedback ---------------------------------------------------------------------------------------------------------------------
@@ -150,6 +200,18 @@ def test_the_journal_survives_its_process(tmp_path: Path) -> None:
     assert journal.job(first.id).state == WAITING and journal.job(first.id).attempts == 1  # type: ignore[union-attr]
     journal.end(first.id, "broken")
     assert journal.job(first.id).state == FAILED and journal.count(FAILED) == 1  # type: ignore[union-attr]
+
+
+def test_uploads_are_told_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = itertools.count()
+    monkeypatch.setattr("dinogrl.web.journal.time", SimpleNamespace(time=lambda: float(next(moments))))
+    journal = Journal(tmp_path / "j")
+    for label in ("first", "second", "third"):
+        journal.add_job(new_id(), "ann", label, "auto", [("a.jpg", "0001.jpg")])
+    assert [job.label for job in journal.jobs("ann")] == ["third", "second", "first"]
+    assert [job.label for job in journal.jobs("ann", most=1)] == ["third"] and journal.jobs("bob") == []
+    assert [journal.job(id).label for id in journal.unfinished()] == ["first", "second", "third"], "the oldest is done first"  # type: ignore[union-attr]
+    assert (tmp_path / "j").stat().st_mode & 0o077 == 0, "for its owner alone"
 
 
 def test_what_is_old_is_forgotten_to_the_last_byte(tmp_path: Path) -> None:
@@ -284,6 +346,18 @@ def test_doors_that_cannot_be(tmp_path: Path) -> None:
         Door(certificate=tmp_path, key=tmp_path)
     with listen(Door(port=0)) as at, pytest.raises(DinogrlError, match="cannot listen on"):
         listen(Door(port=at.getsockname()[1]))
+
+
+@pytest.mark.parametrize("proxy", [None, "10.0.0.7"])
+def test_nobody_but_the_proxy_that_was_named_is_believed(proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could say where he comes from could guess tokens for ever."""
+    configured: list[uvicorn.Config] = []
+    monkeypatch.setattr("dinogrl.web.serving.build_app", lambda _: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: configured.append(server.config))
+    with listen(Door(port=0)) as at:
+        run(SimpleNamespace(signing=SimpleNamespace(needed=False)), Door(proxy=proxy), at)  # type: ignore[arg-type]
+    assert configured[0].proxy_headers == (proxy is not None) and not configured[0].access_log
+    assert proxy is None or configured[0].forwarded_allow_ips == proxy
 
 
 def test_listening_everywhere() -> None:

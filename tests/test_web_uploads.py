@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dinogrl.data.frames import encode_jpeg, encode_png
 from dinogrl.web.limits import MB, Limits
 from dinogrl.web.service import Settings
-from tiny_server import finished, make_home, pictures, send, served, walker
+from tiny_server import finished, left_of_uploads, make_home, pictures, send, served, walker
 
 JPEG, PNG = encode_jpeg(walker(0, 0)), encode_png(walker(0, 0))
 
@@ -135,6 +135,15 @@ def test_mixed(client: TestClient) -> None:
     )
 
 
+def test_a_full_disk_keeps_no_half_of_an_upload(client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dinogrl.web.intake.shutil.copyfileobj", full)
+    assert posted(client, *pictures(0, 2)) == (507, "the upload cannot be kept (No space left on device)")
+    assert left_of_uploads(home / "state") == []
+
+
 def test_order_is_that_of_the_names(client: TestClient) -> None:
     frames = dict(pictures(0, 11))
     shuffled = [(name, frames[name]) for name in sorted(frames)]  # walk1, walk10, walk11, walk2 ...
@@ -169,4 +178,4 @@ def test_anything_at_all(client: TestClient, files: list[tuple[str, bytes]]) -> 
 
 def test_the_server_still_stands(client: TestClient, home: Path) -> None:
     assert send(client, pictures(0, 2))["state"] == "done"
-    assert not list((home / "state" / "uploads").iterdir())
+    assert left_of_uploads(home / "state") == []

@@ -149,6 +149,17 @@ def finished(client: TestClient, job: dict) -> dict:
     return job
 
 
+def left_of_uploads(state: Path) -> list[Path]:
+    """Files of uploads that stay: those of a job are removed the moment after it is told to be done."""
+    left = list((state / "uploads").iterdir())
+    for _ in range(1000):
+        if not left:
+            break
+        time.sleep(0.02)
+        left = list((state / "uploads").iterdir())
+    return left
+
+
 def send(client: TestClient, files: list[tuple[str, bytes]], **fields: str) -> dict:
     """Upload, expecting that it is taken, and wait for the end."""
     answer = client.post("/api/queries", files=[("files", (name, content)) for name, content in files], data=fields)
