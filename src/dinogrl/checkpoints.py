@@ -78,18 +78,18 @@ def expect_no_file(folder: Path, purpose: str) -> None:
         raise DinogrlError(f"{folder} is a file; give a folder for {purpose}")
 
 
-def expect_writable(folder: Path) -> None:
+def expect_writable(folder: Path, purpose: str = "the results", option: str = "--out") -> None:
     """Make ``folder`` and try it, before hours of work whose result would find no place.
 
-    Raises :class:`DinogrlError` where it is a file or nothing can be written there.
+    Raises :class:`DinogrlError` where it is a file or nothing can be written there; ``option`` is where another one is given.
     """
-    expect_no_file(folder, "the results")
+    expect_no_file(folder, purpose)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another --out") from error
+        raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
 
 
 def expect_writable_file(path: Path) -> None:

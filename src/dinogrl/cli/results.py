@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from dinogrl.cli.screen import progress, say, score_table
+from dinogrl.cli.screen import note, progress, say, score_table
 from dinogrl.recipes.schema import BrokenFrames
+
+if TYPE_CHECKING:
+    from dinogrl.embedding.feature_cache import FeatureCache
 
 Checkpoint = Annotated[
     Path,
@@ -24,6 +27,15 @@ Broken = Annotated[
         "--broken-frames", help="An unreadable frame: stop, or take its neighbour; as the model's recipe says where not given."
     ),
 ]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--feature-cache",
+        metavar="DIR",
+        help="Keep the frozen features of every frame there (2 to 4 MB each), and read those that are there already.",
+    ),
+]
+CacheSize = Annotated[float, typer.Option("--feature-cache-size", metavar="GB", help="How large the feature cache may become.")]
 
 
 class Split(StrEnum):
@@ -53,6 +65,8 @@ def evaluate(
     clips: Annotated[str, typer.Option(help="Clips of each tracklet to average: a number, or all for every frame.")] = "1",
     rerank: Annotated[str, typer.Option(help="none, k_reciprocal or temporal.")] = "none",
     broken_frames: Broken = None,
+    feature_cache: CacheFolder = None,
+    feature_cache_size: CacheSize = 100.0,
     device: Device = "auto",
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
@@ -71,6 +85,7 @@ def evaluate(
     folder = out or model_file(checkpoint).parent
     if json is not None:
         expect_writable_file(json)
+    cache = _cache(feature_cache, feature_cache_size)
     with progress() as tell:
         metrics = evaluate_checkpoint(
             checkpoint,
@@ -82,8 +97,10 @@ def evaluate(
             looks=Looks.of(flip, clips),
             rerank=rerank,
             broken_frames=broken_frames,
+            feature_cache=cache,
             on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
         )
+    _tell_cache(cache)
     say(score_table(metrics))
     if json is not None:
         write_atomically(json, (folder / "metrics.json").read_bytes())
@@ -97,6 +114,8 @@ def embed(
     split: Annotated[Split, typer.Option(help="Which tracklets: the test lists, or the training part.")] = Split.test,
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     broken_frames: Broken = None,
+    feature_cache: CacheFolder = None,
+    feature_cache_size: CacheSize = 100.0,
     device: Device = "auto",
 ) -> None:
     """Write one row of part vectors for every tracklet.
@@ -105,6 +124,7 @@ def embed(
     """
     from dinogrl.embedding.dataset import embed_dataset
 
+    cache = _cache(feature_cache, feature_cache_size)
     with progress() as tell:
         embeddings = embed_dataset(
             checkpoint,
@@ -114,10 +134,27 @@ def embed(
             layout=layout,
             device=device,
             broken_frames=broken_frames,
+            feature_cache=cache,
             on_progress=lambda done, total: tell("embed", done, total, "clips"),
         )
+    _tell_cache(cache)
     rows, parts, width = embeddings.parts.shape
     say(f"[green]{escape(str(out))}[/green]: {rows} tracklets, {parts} parts of {width}, model {embeddings.fingerprint}")
+
+
+def _cache(folder: Path | None, gigabytes: float) -> FeatureCache | None:
+    from dinogrl.embedding.feature_cache import FeatureCache
+
+    return None if folder is None else FeatureCache(folder, gigabytes)
+
+
+def _tell_cache(cache: FeatureCache | None) -> None:
+    if cache is None:
+        return
+    if not cache.read + cache.computed:
+        note("feature cache: this model has no frozen features of its own that could be kept")
+        return
+    note(f"feature cache {cache.folder}: features of {cache.read} frames read, of {cache.computed} computed")
 
 
 def average(

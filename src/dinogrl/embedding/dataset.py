@@ -10,6 +10,7 @@ from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.archive import save_embeddings
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.embedding.opening import open_model
 from dinogrl.errors import DataError
 from dinogrl.evaluation.protocols import default_protocol
@@ -26,11 +27,13 @@ def embed_dataset(
     layout: str = "auto",
     device: str = "auto",
     broken_frames: BrokenFrames | None = None,
+    feature_cache: FeatureCache | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Embeddings:
     """Embed every tracklet of one part of ``data`` ("test": query and gallery; "train") and write the file ``out``.
 
     Frames are sampled as the dataset's own protocol samples them. ``broken_frames``: None does as the model's recipe says.
+    ``feature_cache`` spares the frozen features of frames that were embedded before.
     ``on_progress`` is told clips done and clips in all.
     Raises :class:`CheckpointError` for a model that cannot be read, :class:`DataError` where there is nothing to embed,
     :class:`DinogrlError` where ``out`` cannot be written.
@@ -56,6 +59,7 @@ def embed_dataset(
         runtime.device(device),
         tracklets=tracklets,
         fingerprint=trained.fingerprint,
+        feature_cache=feature_cache,
         on_progress=None if on_progress is None else lambda done: on_progress(done, len(tracklets)),
     )
     save_embeddings(out, embeddings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
 from dinogrl import checkpoints
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.errors import DataError
 from dinogrl.records import ClipBatch, Embeddings, ModelOutput, Tracklet
 
@@ -23,21 +25,23 @@ def extract(
     tracklets: Sequence[Tracklet] = (),
     fingerprint: str | None = None,
     bfloat16: bool = False,
+    feature_cache: FeatureCache | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Embeddings:
     """Embed every clip: parts (N,P,D) float32 in the loader's order.
 
     ``network`` is put in evaluation mode and left there. ``tracklets``, in the same order, give the frames that pictures show.
-    ``bfloat16`` runs the network under autocast. ``on_progress`` is told the number of clips done. Raises :class:`DataError`
-    where a vector is not finite, naming its tracklet.
+    ``bfloat16`` runs the network under autocast. ``feature_cache`` spares it frozen features that were computed before.
+    ``on_progress`` is told the number of clips done. Raises :class:`DataError` where a vector is not finite, naming its tracklet.
     """
     network.eval().to(device)
     kind = torch.device(device).type
     rows: list[np.ndarray] = []
     names: list[str] = []
     labels: list[torch.Tensor] = []  # (3,B): identity, camera, modality
+    serving = nullcontext() if feature_cache is None else feature_cache.serving(network)
     # no_grad and not inference_mode: what a module keeps from here (a position table) may serve training afterwards.
-    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
+    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16), serving:
         for batch in batches:
             moved = batch.to(device)
             output: ModelOutput = network(*moved.inputs)

@@ -10,7 +10,8 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from dinogrl import runtime
 from dinogrl.data.frames import decode, encode_jpeg, write_image
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
 from dinogrl.distances import mean_part_distance
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.losses import Objective
 from dinogrl.models.backbones.resnet import Layers
 from dinogrl.models.build import build_model
@@ -184,6 +186,15 @@ def _embedding(setting: Setting) -> Work:
     return _without_gradient(lambda some: network(some, modality[: len(some)]), frames, 24, setting, each=6)
 
 
+def _embedding_again(setting: Setting) -> Work:
+    """The same clips another time: their frozen features are read from a cache, which the first run fills."""
+    network, kept, serving = _network(setting), tempfile.TemporaryDirectory(prefix="dinogrl_bench_"), ExitStack()
+    serving.enter_context(FeatureCache(Path(kept.name)).serving(network))
+    frames, modality = _clips(4, 6, setting)
+    work = _without_gradient(lambda some: network(some, modality), frames, 24, setting, count=False)
+    return replace(work, kept=(kept, serving))
+
+
 def _embedding_literal(setting: Setting) -> Work:
     published = _published(setting)
     frames, modality = _clips(4, 6, setting)
@@ -238,6 +249,7 @@ STAGES: dict[str, Stage] = {
         Stage("enhancement", "clips", _enhancing, _enhancing_literal),
         Stage("distance", "pairs", _comparing, _comparing_literal),
         Stage("embedding", "frames", _embedding, _embedding_literal, reduced=True),
+        Stage("embedding-again", "frames", _embedding_again, _embedding_literal, reduced=True),
         Stage("training", "frames", partial(_training, False), _training_literal, reduced=True),
         Stage("training-recompute", "frames", partial(_training, True), _training_literal, reduced=True),
     )

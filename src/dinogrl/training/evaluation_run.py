@@ -13,6 +13,7 @@ from dinogrl.data.datasets import open_dataset
 from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.archive import save_embeddings
 from dinogrl.embedding.exported import ExportedModel
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.embedding.opening import model_file, open_model
 from dinogrl.embedding.silhouettes import write_silhouettes
 from dinogrl.embedding.test_time import Looks, extract_looks, halves
@@ -51,14 +52,15 @@ def evaluate_checkpoint(
     looks: Looks = ONE_LOOK,
     rerank: str = "none",
     broken_frames: BrokenFrames | None = None,
+    feature_cache: FeatureCache | None = None,
     on_progress: Watcher | None = None,
 ) -> Metrics:
     """Embed the test tracklets of ``data``, rank them under a named protocol, and write metrics.json into ``out``.
 
     ``out`` (the checkpoint's own folder, unless given) also receives query.safetensors and gallery.safetensors, and
     silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips), ``rerank`` (:data:`RERANKING`) and
-    ``broken_frames``, where it says otherwise than the model's recipe, are named in the result. ``on_progress`` is told tracklets
-    done and tracklets in all.
+    ``broken_frames``, where it says otherwise than the model's recipe, are named in the result. ``feature_cache`` spares the frozen
+    features of frames that were embedded before. ``on_progress`` is told tracklets done and tracklets in all.
 
     Before anything is embedded raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset
     without test lists or in whose lists the protocol finds nobody, :class:`DinogrlError` where ``out`` cannot be written into.
@@ -95,6 +97,7 @@ def evaluate_checkpoint(
             batch=recipe.batch,
             fingerprint=trained.fingerprint,
             bfloat16=bfloat16,
+            feature_cache=feature_cache,
             on_progress=None if told is None else lambda done: told((before or 0) + done, total),
         )
 

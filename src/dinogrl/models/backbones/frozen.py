@@ -7,10 +7,10 @@ Where the last blocks carry adapters (:mod:`dinogrl.models.backbones.lora`), tho
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,14 @@ class Tokens:
 
     last: Tensor
     blocks: Tensor
+
+
+class TokenKeeper(Protocol):
+    """Has the features of frames from an earlier time, and keeps those it has not."""
+
+    def tokens(self, frames: Tensor, dtype: torch.dtype, compute: Callable[[Tensor], Tokens]) -> Tokens:
+        """Features of N frames (N,3,H,W) in ``dtype``; ``compute`` gives those of frames that are not kept yet."""
+        ...
 
 
 @dataclass
@@ -56,7 +64,8 @@ class FrozenPrior(nn.Module):
     ``size`` (height, width): frames are resized to it, bilinear without antialias, as the published code does. ``blocks``, counted
     from 0, are the ones kept. ``awaiting``: no weights yet; a forward pass is refused until a checkpoint or
     :func:`dinogrl.models.pretrained.load_prior` brings them. ``first_adapted``: the block from which on adapters learn, None where
-    there are none. A family says how its frames become tokens.
+    there are none. ``keeper``, set from outside for as long as no weight changes, spares frames that were seen before. A family
+    says how its frames become tokens.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class FrozenPrior(nn.Module):
         self.precision = precision
         self.awaiting = awaiting
         self.first_adapted: int | None = None
+        self.keeper: TokenKeeper | None = None
         self._prepared: dict[torch.dtype, Prepared] = {}
         self.register_load_state_dict_post_hook(_arrived)
 
@@ -112,7 +122,12 @@ class FrozenPrior(nn.Module):
                 "the frozen prior has no weights yet: load a checkpoint, or set model.gait.prior.weights (or the environment's "
                 "DINOGRL_DINOV2, DINOGRL_DINOV3) to the authors' .pth or a Hugging Face directory"
             )
-        outside = torch.get_autocast_dtype(frames.device.type) if torch.is_autocast_enabled(frames.device.type) else frames.dtype
+        if self.keeper is not None:
+            return self.keeper.tokens(frames, _outside(frames), self._compute)
+        return self._compute(frames)
+
+    def _compute(self, frames: Tensor) -> Tokens:
+        outside = _outside(frames)
         inside = {"auto": outside, "float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
         ready = self.prepared(inside)
         at_once = max(1, (65536 if frames.is_cuda else 6200) // (1 + self.grid[0] * self.grid[1]))  # 12 frames of 32x16 patches
@@ -175,6 +190,12 @@ class FrozenPrior(nn.Module):
         if pays(first.device, dtype):
             vit = with_pointwise_linears(vit)
         return Prepared(vit, self.positions_on_grid(dtype), stamp)
+
+
+def _outside(frames: Tensor) -> torch.dtype:
+    """What the caller computes in."""
+    kind = frames.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else frames.dtype
 
 
 def _arrived(module: nn.Module, _: object) -> None:
