@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,11 @@ from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.search_aids import SearchAids, aids_of, store_aids
 from dinogrl.errors import DataError, GalleryError
-from dinogrl.gallery import Added, Filters, Gallery, age_of, enrol_folder
+from dinogrl.gallery import Added, Entry, Filters, Gallery, age_of, enrol_folder
 from dinogrl.gallery.strips import make_strip
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.records import Modality
-from tiny_datasets import folder
+from tiny_datasets import buptcampus, folder, hitsz_vcm
 from tiny_models import tiny_model, tiny_recipe
 
 SMALL = ("data.workers=0", "data.frames=2", "data.height=64", "data.width=32")
@@ -39,7 +41,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(path, random.integers(0, 255, (32, 16, 3)).astype(np.uint8))
     seen = SeenFrame("1.jpg", 0, 2.5, (0, 0, 10, 20), 0.9)
     start = datetime(2026, 3, 1, 22, tzinfo=UTC)
-    sighting = Sighting("night.mp4", "f", "gate", Modality.INFRARED, 1, "hog", start, (seen, seen))
+    later = SeenFrame("2.jpg", 1, 4.0, (0, 0, 10, 20), 0.9)
+    sighting = Sighting("night.mp4", "f", "gate", Modality.INFRARED, 1, "hog", start, (seen, later))
     write_sighting(data / "person8" / "gate" / "infrared" / "walk1", sighting)
     assert main(["gallery", "learn", str(home / "model.safetensors"), "--data", str(data)]) == 0
     assert main(["gallery", "add", str(home / "g"), str(home / "model.safetensors"), "--data", str(data)]) == 0
@@ -60,6 +63,7 @@ def test_what_was_enrolled(home: Path, embedder: Embedder) -> None:
         assert info.projection == "stored with the model"
         entry = gallery.entries(["person8/gate/infrared/walk1"])[0]
         assert entry.start == datetime(2026, 3, 1, 22, 0, 2, 500_000, tzinfo=UTC) and entry.modality is Modality.INFRARED
+        assert entry.end == datetime(2026, 3, 1, 22, 0, 4, tzinfo=UTC)
         assert len(entry.frames) == 5 and all(Path(frame).is_file() for frame in entry.frames)
         np.testing.assert_allclose(
             gallery.parts([entry.id])[0], embedder.embed(list(entry.frames), "infrared"), rtol=2e-3, atol=2e-3
@@ -103,6 +107,32 @@ def test_unchanged_tracklets_are_not_embedded_again(home: Path, embedder: Embedd
     monkeypatch.setattr("dinogrl.gallery.enrol.extract", lambda *_, **__: pytest.fail("embedded again"))
     with Gallery(home / "g", embedder, writable=True) as gallery:
         assert enrol_folder(gallery, home / "footage") == Added(unchanged=12)
+
+
+def test_progress_is_told_and_pictures_can_be_left_out(
+    home: Path, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinogrl.gallery.enrol.AT_ONCE", 5)
+    told: list[tuple[int, int]] = []
+    with Gallery(tmp_path / "g", embedder, writable=True) as gallery:
+        enrol_folder(gallery, home / "footage", strips=False, on_progress=lambda done, total: told.append((done, total)))
+        assert told == [(5, 12), (10, 12), (12, 12)] and [gallery.strip(id) for id in gallery.ids()] == [None] * 12
+
+
+@pytest.mark.parametrize(("layout", "count"), [(partial(hitsz_vcm, length=3), 28), (buptcampus, 36)])
+def test_short_and_auxiliary_tracklets_can_be_found_too(
+    layout: Callable[[Path], Path], count: int, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What training or a protocol leaves out may be just whom somebody looks for."""
+    seen: list[str] = []
+
+    def keep(gallery: Gallery, embedder: Embedder, data: object, new: list[tuple[Entry, object]], **_: bool) -> Added:
+        seen.extend(entry.id for entry, _ in new)
+        return Added(len(new))
+
+    monkeypatch.setattr("dinogrl.gallery.enrol._embed_and_add", keep)
+    with Gallery(tmp_path / "g", embedder, writable=True) as gallery:
+        assert enrol_folder(gallery, layout(tmp_path / "data")) == Added(count) and len(set(seen)) == count
 
 
 def test_other_pictures_under_the_same_names(home: Path, embedder: Embedder, tmp_path: Path) -> None:
@@ -170,6 +200,35 @@ def test_search_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.C
     assert "no tracklet is of camera 'Gate'; there are gate, yard" in said and "collection" not in said
 
 
+def test_searching_with_a_tracklet_by_its_name(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The gallery's own is no answer to itself; one of a dataset or of a file is compared with all that the gallery holds."""
+    name, model, file = "person8/gate/infrared/walk1", str(home / "model.safetensors"), str(tmp_path / "e.safetensors")
+    line = ["search", str(home / "g"), model, "--tracklet", name, "--json", "-", "--out", str(tmp_path / "s.png")]
+    assert main(["embed", model, "--data", str(home / "footage"), "--out", file]) == 0
+    capsys.readouterr()
+    found = {}
+    for words in ((), ("--from", file), ("--from", str(home / "footage"))):
+        assert main([*line, *words]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["query"] == f"{name}, infrared"
+        found[words] = [(hit["id"], hit["distance"]) for hit in answer["hits"]]
+        assert read_frame(tmp_path / "s.png")[30:100, 20:100].std() > 20, "the query's frames, and not a grey field"
+    own, *others = found.values()
+    assert len(own) == 11 and name not in dict(own)
+    for other in others:
+        assert other[0] == (name, pytest.approx(0, abs=0.02))
+        assert dict(other[1:]) == pytest.approx(dict(own), abs=0.02)
+
+
+def test_vectors_of_another_model_are_no_query(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(tmp_path / "other.safetensors", tiny_model("baseline", seed=1), tiny_recipe("baseline", *SMALL), 5, {})
+    file = str(tmp_path / "e.safetensors")
+    assert main(["embed", str(tmp_path / "other.safetensors"), "--data", str(home / "footage"), "--out", file]) == 0
+    line = ["search", str(home / "g"), str(home / "model.safetensors"), "--tracklet", "person8/gate/infrared/walk1"]
+    assert main([*line, "--from", file, "--out", str(tmp_path / "s.png")]) == 2
+    assert "these cannot be compared" in capsys.readouterr().err and not (tmp_path / "s.png").exists()
+
+
 def test_pictures_outlive_the_files(home: Path, embedder: Embedder, tmp_path: Path) -> None:
     shutil.copytree(home / "footage", tmp_path / "footage")
     with Gallery(tmp_path / "g", embedder, writable=True) as gallery:
@@ -215,6 +274,15 @@ def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest
         ("gallery remove {home}/g", "say what to remove"),
         ("gallery remove {home}/g nobody", "no tracklet 'nobody' in the gallery; nothing was removed"),
         ("search {home}/g {home}/model.safetensors", "either --image-folder DIR or --video FILE"),
+        ("search {home}/g {home}/model.safetensors --tracklet a --video b.mp4", "or --tracklet ID"),
+        ("search {home}/g {home}/model.safetensors --image-folder a --from b", "--from says where a tracklet lies"),
+        ("search {home}/g {home}/model.safetensors --tracklet a --modality visible", "leave --modality out"),
+        ("search {home}/g {home}/model.safetensors --tracklet Gate/visible", "'person8/gate/visible/walk1' or 'person9/gate/visi"),
+        ("search {home}/g {home}/model.safetensors --tracklet person8/gatte/visible/walk1", "mean 'person8/gate/visible/walk1'"),
+        ("search {home}/g {home}/model.safetensors --tracklet x9 --from {home}/footage", "'x9' in {home}/footage; it has person"),
+        ("search {home}/g {home}/model.safetensors --tracklet x9 --from {home}/model.safetensors", "a file of another kind"),
+        ("search {home}/g {home}/model.safetensors --tracklet x9 --from nowhere", "no dataset at nowhere"),
+        ("search {home}/g {home}/model.safetensors --image-folder nowhere --out {home}/footage", "footage is a folder"),
         ("search {home}/g {home}/model.safetensors --image-folder nowhere", "no folder at nowhere"),
         ("search {home}/g {home}/model.safetensors --image-folder {home}", "no image in"),
         ("search {home}/g nothing.safetensors --image-folder {home}", "at nothing.safetensors"),
@@ -225,7 +293,7 @@ def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest
 def test_mistakes_are_one_line(home: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(line.format(home=home).split()) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("error: ") and message in said
+    assert said.startswith("error: ") and message.format(home=home) in said
 
 
 @pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), (" 1.5 d ", 36), ("2w", 336), ("90m", 1.5)])

@@ -1,4 +1,4 @@
-"""``dinogrl search``: a person's frames or video in, the most alike tracklets of a gallery out."""
+"""``dinogrl search``: a person's frames, video or known tracklet in, the most alike tracklets of a gallery out."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def search(
     ] = None,
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video; people in it are found first.")] = None,
     track: Annotated[int | None, typer.Option(help="Which tracklet of the video; the longest where not given.")] = None,
+    tracklet: Annotated[
+        str | None, typer.Option("--tracklet", metavar="ID", help="A tracklet of the gallery, or of --from, by its id.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PATH", help="Where --tracklet lies: a file of dinogrl embed, or a dataset's root folder."),
+    ] = None,
     modality: Annotated[
         ToldModality, typer.Option(help="How the query was seen; auto tells grey from colour.")
     ] = ToldModality.auto,
@@ -65,37 +72,49 @@ def search(
     token: Annotated[str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a server, or user:password.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Search a gallery for the person in some frames, or in a video, and draw the answers.
+    """Search a gallery for the person in some frames, in a video or of a known tracklet, and draw the answers.
 
     Example: dinogrl search people.gallery runs/dinogrl/model.safetensors --image-folder query --modality infrared
     """
-    from dinogrl.checkpoints import write_atomically
+    from dinogrl.checkpoints import expect_writable_file, write_atomically
     from dinogrl.embedding.embedder import Embedder
-    from dinogrl.gallery import Filters, Gallery
+    from dinogrl.gallery import Filters, Gallery, Query, named_query
     from dinogrl.gallery.strips import draw_sheet, strip_image
     from dinogrl.records import Modality
 
-    if (image_folder is None) == (video is None):
-        raise DataError("say what to search for: either --image-folder DIR or --video FILE")
+    if sum(given is not None for given in (image_folder, video, tracklet)) != 1:
+        raise DataError("say what to search for: either --image-folder DIR or --video FILE or --tracklet ID")
+    if source is not None and tracklet is None:
+        raise DataError("--from says where a tracklet lies; name it by --tracklet ID")
+    if modality is not ToldModality.auto and tracklet is not None:
+        raise DataError("how a known tracklet was seen is known too; leave --modality out")
+    for file in (out, *([Path(json)] if json not in {None, "-"} else [])):
+        expect_writable_file(file)
     with ExitStack() as open_until_done:
         embedder = Embedder.load(checkpoint, device)
         gallery = open_until_done.enter_context(Gallery(address, embedder, name=name, token=token))
-        if video is not None:
-            folder = open_until_done.enter_context(tempfile.TemporaryDirectory())
-            frames, seen = _from_video(video, Path(folder), track, device)
+        if tracklet is not None:
+            query = named_query(gallery, tracklet, source)
         else:
-            assert image_folder is not None
-            frames, seen = _from_folder(image_folder)
-        if modality is not ToldModality.auto:
-            seen = Modality[modality.name.upper()]
-        else:
-            note(f"the query counts as {seen.name.lower()} (--modality says otherwise)")
+            if video is not None:
+                folder = open_until_done.enter_context(tempfile.TemporaryDirectory())
+                frames, seen = _from_video(video, Path(folder), track, device)
+            else:
+                assert image_folder is not None
+                frames, seen = _from_folder(image_folder)
+            if modality is not ToldModality.auto:
+                seen = Modality[modality.name.upper()]
+            else:
+                note(f"the query counts as {seen.name.lower()} (--modality says otherwise)")
+            label = (image_folder or video or Path()).absolute().name  # of "." too
+            query = Query(label, seen, embedder.embed(frames, seen), embedder.fingerprint, frames=frames)
         wanted = () if within is Wanted.any else (Modality[within.name.upper()],)
-        filters = Filters(tuple(camera or ()), wanted, tuple(collection or ()), after, before)
-        hits = gallery.search_frames(frames, seen, top=top, filters=filters)
-        title = f"{(image_folder or video or Path()).name}, {seen.name.lower()}"
+        itself = (query.name,) if query.own else ()
+        filters = Filters(tuple(camera or ()), wanted, tuple(collection or ()), after, before, exclude=itself)
+        hits = gallery.search(query.parts, top=top, filters=filters, modality=query.modality, fingerprint=query.fingerprint)
+        title = f"{query.name}, {query.modality.name.lower()}"
         pictures = [strip_image(gallery.strip(hit.id), hit.frames) for hit in hits]
-        write_atomically(out, draw_sheet(strip_image(None, frames), title, hits, pictures))
+        write_atomically(out, draw_sheet(strip_image(query.strip, query.frames), title, hits, pictures))
         if not hits:
             _name_strangers(gallery, camera or (), collection or ())
     content = jsonlib.dumps({"query": title, "model": embedder.fingerprint, "hits": [hit.as_dict() for hit in hits]}, indent=1)

@@ -19,5 +19,20 @@ from dinogrl.gallery.entries import Added, Entry, Hit, Info
 from dinogrl.gallery.filters import Filters
 from dinogrl.gallery.founding import Settings
 from dinogrl.gallery.gallery import Gallery
+from dinogrl.gallery.queries import Query, named_query
 
-__all__ = ["Added", "Entry", "Filters", "Gallery", "Hit", "Info", "Settings", "age_of", "back_up", "enrol_folder", "restore"]
+__all__ = [
+    "Added",
+    "Entry",
+    "Filters",
+    "Gallery",
+    "Hit",
+    "Info",
+    "Query",
+    "Settings",
+    "age_of",
+    "back_up",
+    "enrol_folder",
+    "named_query",
+    "restore",
+]
