@@ -8,19 +8,20 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
 
 import dinogrl
+from dinogrl import checkpoints
 from dinogrl.cli import main as cli
 from dinogrl.embedding.archive import load_embeddings
 from dinogrl.embedding.extract import extract
-from dinogrl.embedding.feature_cache import FeatureCache, _sum_of
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.errors import DataError, DinogrlError
 from dinogrl.models.archive import save_model
 from dinogrl.models.dinogrl import DinoGRL
@@ -113,8 +114,7 @@ def test_models_on_the_same_prior_share_features(tmp_path: Path, network: DinoGR
 
 def foreign(content: bytes) -> bytes:
     """A whole file, of other features."""
-    body = save({"last": torch.zeros(1, 1, 1), "blocks": torch.zeros(1, 1, 2)})
-    return body + _sum_of(body)
+    return checkpoints.pack_with_sum({"last": torch.zeros(1, 1, 1), "blocks": torch.zeros(1, 1, 2)})
 
 
 DAMAGE = {
@@ -123,7 +123,7 @@ DAMAGE = {
     "all of it": lambda content: b"",
     "zeros": lambda content: bytes(len(content)),
     "another's": foreign,
-    "no features": lambda content: b"not" + _sum_of(b"not"),
+    "no features": lambda content: b"not" + zlib.crc32(b"not").to_bytes(4, "little"),
 }
 
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import struct
 import warnings
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from torch import Tensor
 from dinogrl.errors import CheckpointError, DinogrlError, in_one_line
 
 FORMAT = "1"
+_SUM_BYTES = 4
 # What torch's weights-only reader raises for files that are no weights: bytes that are no pickle lead it anywhere.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -109,6 +111,23 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
         with _writing(path):
             save_file(flat, beside, metadata=header)
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
+
+
+def pack_with_sum(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors and a check sum as bytes, for files that are too many to be forced to the disk one by one."""
+    content = pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return content + zlib.crc32(content).to_bytes(_SUM_BYTES, "little")
+
+
+def unpack_with_sum(content: bytes) -> dict[str, Tensor] | None:
+    """What :func:`pack_with_sum` packed; None where the bytes are not what it gave."""
+    body = content[:-_SUM_BYTES]
+    if zlib.crc32(body).to_bytes(_SUM_BYTES, "little") != content[-_SUM_BYTES:]:
+        return None
+    try:
+        return unpack(body)
+    except SafetensorError:
+        return None
 
 
 def save_state_dicts(files: Mapping[Path, Mapping[str, Tensor]]) -> None:

@@ -12,16 +12,12 @@ import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as unpack
-from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 from dinogrl import checkpoints, runtime
@@ -33,7 +29,7 @@ log = logging.getLogger(__name__)
 NAMES = ("last", "blocks")
 VERSIONS = ("dinogrl", "torch", "transformers")
 """Other versions of these may compute other last digits."""
-_SUM_BYTES, _SUFFIX = 4, ".tokens"
+_SUFFIX = ".tokens"
 _ABANDONED = 3600.0
 """Seconds after which a half-written file is nobody's."""
 
@@ -144,22 +140,18 @@ class _Shelf:
 
     def _keep(self, made: Tokens, paths: list[Path]) -> Tokens:
         for path, *row in zip(paths, *(getattr(made, name).detach().cpu() for name in NAMES), strict=True):
-            content = pack({name: value.contiguous() for name, value in zip(NAMES, row, strict=True)})
-            self.cache.keep(path, content + _sum_of(content))
+            self.cache.keep(path, checkpoints.pack_with_sum(dict(zip(NAMES, row, strict=True))))
         return made
 
     def _read(self, path: Path, dtype: torch.dtype) -> dict[str, Tensor] | None:
         """What a file holds; None where it is not there, or not what was written."""
         try:
-            content = path.read_bytes()
-            body = content[:-_SUM_BYTES]
-            if _sum_of(body) != content[-_SUM_BYTES:]:
-                return None
-            found = unpack(body)
-        except (OSError, SafetensorError):
+            found = checkpoints.unpack_with_sum(path.read_bytes())
+        except OSError:
             return None
-        shapes = {name: tuple(value.shape) for name, value in found.items() if value.dtype == dtype}
-        return found if shapes == self.shapes else None
+        if found is None or self.shapes != {name: tuple(value.shape) for name, value in found.items() if value.dtype == dtype}:
+            return None
+        return found
 
 
 def _place(folder: Path, frame: Tensor) -> Path:
@@ -168,10 +160,6 @@ def _place(folder: Path, frame: Tensor) -> Path:
     digest.update(frame.contiguous().view(-1).view(torch.uint8).numpy().data)
     name = digest.hexdigest()
     return folder / name[:2] / f"{name}{_SUFFIX}"
-
-
-def _sum_of(content: bytes) -> bytes:
-    return zlib.crc32(content).to_bytes(_SUM_BYTES, "little")
 
 
 def _taken(folder: Path) -> int:
