@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve
+from dinogrl.embedding.search_aids import SearchAids
 from dinogrl.errors import GalleryError
 from dinogrl.gallery import Gallery, back_up, restore
+from dinogrl.gallery.founding import write
 from tiny_galleries import MODEL, embeddings, entries
 
 PARTS, ENTRIES = embeddings(), entries(100)
@@ -20,25 +24,49 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery with gaps (removed and replaced tracklets), and its backup beside it."""
     folder = tmp_path_factory.mktemp("backup")
     with Gallery(folder / "g", writable=True) as gallery:
-        gallery.add(ENTRIES[:80], PARTS[:80], fingerprint=MODEL, strips=[b"picture" if i % 3 else None for i in range(80)])
+        gallery.add(ENTRIES[:80], PARTS[:80], fingerprint=MODEL, strips=[b"picture %d" % i if i % 3 else None for i in range(80)])
         gallery.remove([f"t{i}" for i in range(10, 30)])
         gallery.add(ENTRIES[3:5], PARTS[90:92], replace=True)
         gallery.add(ENTRIES[80:], PARTS[80:])
+        assert gallery.settings is not None and gallery.aids is not None
+        calibration = Calibration({CROSS: Curve(1.0, 0.2), WITHIN: Curve(2.0, 0.3)}, "made up")
+        write(gallery.backend, gallery.settings, SearchAids(gallery.aids.projection, calibration))
+    with Gallery(folder / "g") as gallery:
         assert back_up(gallery, folder / "g.zip") == len(gallery) == 80
     return folder
 
 
-def test_restored_answers_are_equal_to_the_last_bit(saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [500, 30])
+def test_restored_answers_are_equal_to_the_last_bit(
+    saved: Path, tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dinogrl.gallery.backup._AT_ONCE", at_once)
     assert restore(saved / "g.zip", tmp_path / "deep" / "again") == 80
     with Gallery(saved / "g") as old, Gallery(tmp_path / "deep" / "again", writable=True) as new:
         for query in PARTS[::7]:
-            assert old.search(query, top=30) == new.search(query, top=30)
+            hits = old.search(query, top=30)
+            assert hits == new.search(query, top=30) and hits[0].probability is not None
         ids = sorted(old.ids())
         assert ids == sorted(new.ids()) and old.entries(ids) == new.entries(ids)
         np.testing.assert_array_equal(old.parts(ids), new.parts(ids))
         assert [old.strip(id) for id in ids] == [new.strip(id) for id in ids]
         assert new.add(ENTRIES[80:], PARTS[80:], fingerprint=MODEL).unchanged == 20
         assert new.add(ENTRIES[10:12], PARTS[10:12], fingerprint=MODEL).added == 2
+
+
+def test_whoever_may_read_galleries_may_read_a_restored_one(saved: Path, tmp_path: Path) -> None:
+    restore(saved / "g.zip", tmp_path / "again")
+    assert (tmp_path / "again").stat().st_mode == (saved / "g").stat().st_mode
+
+
+def test_a_restore_that_fails_leaves_nothing(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise GalleryError("the disk is full")
+
+    monkeypatch.setattr("dinogrl.gallery.backup._fill", fail)
+    with pytest.raises(GalleryError, match="full"):
+        restore(saved / "g.zip", tmp_path / "again")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_overwritten(saved: Path, tmp_path: Path) -> None:
@@ -79,6 +107,17 @@ def test_one_wrong_byte_is_found(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="damaged"):
         restore(tmp_path / "raw.zip", tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_backup_of_another_version_is_not_guessed_at(saved: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(saved / "g.zip") as old, zipfile.ZipFile(tmp_path / "later.zip", "w") as later:
+        for member in old.namelist():
+            content = old.read(member)
+            if member == "manifest.json":
+                content = json.dumps({**json.loads(content), "dinogrl_gallery": 2}).encode()
+            later.writestr(member, content)
+    with pytest.raises(GalleryError, match="written by another version"):
+        restore(tmp_path / "later.zip", tmp_path / "new")
 
 
 def test_other_files_are_no_backups(saved: Path, tmp_path: Path) -> None:

@@ -133,6 +133,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         assert len(gallery) == 5
 
 
+def test_a_gallery_that_cannot_be_opened_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise GalleryError("not today")
+
+    with Gallery(tmp_path / "g", writable=True) as gallery:
+        gallery.add(entries(5), embeddings()[:5], fingerprint=MODEL)
+    with monkeypatch.context() as patched, pytest.raises(GalleryError, match="not today"):
+        patched.setattr("dinogrl.gallery.folder.MilvusTable", refuse)
+        Gallery(tmp_path / "g")
+    with Gallery(tmp_path / "g") as gallery:
+        assert len(gallery) == 5
+
+
 def test_removed_vectors_are_gone_from_the_files(tmp_path: Path) -> None:
     with Gallery(tmp_path / "g", writable=True) as gallery:
         gallery.add(entries(10), embeddings()[:10], fingerprint=MODEL, strips=[b"picture"] * 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from dinogrl.gallery import Entry, Filters, Gallery
+from dinogrl.gallery.entries import milliseconds
 from dinogrl.records import Modality
 from tiny_galleries import CAMERAS, MODEL, NOON, embeddings, entries
 
@@ -56,6 +58,16 @@ def test_three_ways_agree(gallery: Gallery, filters: Filters) -> None:
     assert sorted(gallery.ids(filters)) == expected, "Milvus's expression"
     hits = gallery.search(np.zeros((4, 8)), top=100, filters=filters)
     assert sorted(hit.id for hit in hits) == expected, "the arrays' mask"
+
+
+def test_times_without_a_zone_are_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert milliseconds(NOON.replace(tzinfo=None)) == milliseconds(NOON) == 1_772_366_400_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 NASTY = [

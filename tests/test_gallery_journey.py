@@ -119,7 +119,7 @@ def test_progress_is_told_and_pictures_can_be_left_out(
         assert told == [(5, 12), (10, 12), (12, 12)] and [gallery.strip(id) for id in gallery.ids()] == [None] * 12
 
 
-@pytest.mark.parametrize(("layout", "count"), [(partial(hitsz_vcm, length=3), 28), (buptcampus, 36)])
+@pytest.mark.parametrize(("layout", "count"), [(partial(hitsz_vcm, lengths=(13, 3)), 56), (buptcampus, 29)])
 def test_short_and_auxiliary_tracklets_can_be_found_too(
     layout: Callable[[Path], Path], count: int, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

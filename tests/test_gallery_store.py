@@ -160,7 +160,7 @@ def test_removing(place: dict[str, str]) -> None:
             gallery.remove()
         left = len(gallery)
         march = gallery.ids(Filters(collections=["march"]))
-        assert gallery.remove(filters=Filters(collections=["march"])) == len(march) > 20
+        assert gallery.remove(march[:5], Filters(collections=["march"])) == len(march) > 20, "none counts twice"
         assert len(gallery) == left - len(march) == len(gallery.ids())
         assert gallery.add(ENTRIES, PARTS, fingerprint=MODEL).added == len(march) + 2
         assert gallery.search(PARTS[3], top=1)[0].id == "t3"
@@ -182,7 +182,7 @@ def test_what_is_kept_of_a_tracklet(place: dict[str, str]) -> None:
         assert gallery.strip("t0") == b"\xff\xd8picture" and gallery.strip("t1") is None and gallery.strip("t9") is None
     with Gallery(**place) as gallery:
         first, second = gallery.entries(["t0", "t1"])
-        assert first.frames[0] == "0.jpg" and len(first.frames) == 24 and first.start == NOON
+        assert first.frames == tuple(f"{100 * i // 24}.jpg" for i in range(24)) and first.start == NOON, "evenly over it"
         assert replace(second, added=None) == ENTRIES[1]
         np.testing.assert_allclose(gallery.parts(["t1", "t0"]), PARTS[[1, 0]], rtol=1e-3)
         with pytest.raises(GalleryError, match="no tracklet 't9'"):
@@ -193,6 +193,24 @@ def test_what_is_kept_of_a_tracklet(place: dict[str, str]) -> None:
         assert info.first == NOON and info.last == ENTRIES[1].end
         with pytest.raises(GalleryError, match="open for reading"):
             gallery.remove(["t0"])
+        with pytest.raises(GalleryError, match="open for reading"):
+            gallery.add(ENTRIES[2:3], PARTS[2:3])
+
+
+def test_many_are_told_page_by_page(place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.gallery.milvus.AT_ONCE", 7)
+    ids = [entry.id for entry in ENTRIES[:20]]
+    with filled(place, 20) as gallery:
+        assert [entry.id for entry in gallery.entries(ids)] == ids and set(gallery.digests(ids)) == set(ids)
+        assert gallery.add(ENTRIES[:20], PARTS[:20]) == Added(unchanged=20)
+
+
+def test_what_it_takes_is_counted(tmp_path: Path) -> None:
+    with filled({"address": str(tmp_path / "g")}) as gallery:
+        info, count = gallery.info(), len(PARTS)
+    compact, stored = 4 * info.width, 2 * info.parts * info.depth
+    assert count * compact < info.memory_bytes < 3 * count * compact
+    assert info.disk_bytes > count * (compact + stored)
 
 
 def test_several_queries_of_one_person(tmp_path: Path) -> None:
