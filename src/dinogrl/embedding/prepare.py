@@ -43,7 +43,7 @@ def prepare_search(
     checkpoint = model_file(checkpoint)
     trained = load_model(checkpoint)
     settings = trained.recipe.data.with_broken_frames(broken_frames)
-    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_train=settings.discard_train)
+    dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_train=settings.discard_train, trial=settings.trial)
     if not dataset.train:
         raise DataError(f"{data} has no training tracklets to learn from; see `dinogrl check {data}`")
     recipe = trained.recipe.model_copy(update={"data": settings})
