@@ -48,11 +48,12 @@ def test_every_colour_mode_becomes_rgb(mode: str, kind: str) -> None:
     assert image.shape == (40, 30, 3) and image.dtype == np.uint8
 
 
-def test_orientation_tag_is_ignored() -> None:
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "jpeg"), ("CMYK", "jpeg"), ("RGB", "png"), ("RGB", "webp")])
+def test_orientation_tag_is_ignored(mode: str, kind: str) -> None:
     """Datasets' networks were trained on pixels as stored."""
     buffer, tags = io.BytesIO(), Pillow.Exif()
     tags[274] = 6
-    Pillow.fromarray(picture(40, 30)).save(buffer, "jpeg", exif=tags)
+    Pillow.fromarray(picture(40, 30)).convert(mode).save(buffer, kind, exif=tags)
     assert decode(buffer.getvalue()).shape == (40, 30, 3)
 
 
