@@ -73,6 +73,16 @@ def test_rankings_samples_and_hardest(evaluation: Evaluation) -> None:
     hardest = outcome.hardest(3)
     assert (np.diff(outcome.queries.first[hardest]) <= 0).all()
     assert outcome.queries.first[hardest[0]] == outcome.queries.first.max()
+    every = outcome.hardest(24)
+    order = list(zip(-outcome.queries.first[every], outcome.queries.precision[every], strict=True))
+    assert order == sorted(order) and len({first for first, _ in order}) < 24, "of those who stand alike, the less precise first"
+
+
+def test_where_fewer_are_met_than_asked_for_nothing_is_right() -> None:
+    outcome = evaluate(people(Modality.INFRARED), people(Modality.VISIBLE), "hitsz-vcm", top=30).directions["infrared_to_visible"]
+    assert ((outcome.nearest == -1).sum(axis=1) == 7).all(), "24 in the gallery, of whom one is struck out"
+    assert not outcome.right[outcome.nearest == -1].any()
+    assert (outcome.right.sum(axis=1) == 2).all()
 
 
 def test_camera_pairs_restrict_both_sides(evaluation: Evaluation) -> None:

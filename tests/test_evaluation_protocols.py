@@ -11,6 +11,7 @@ from dinogrl.data.datasets import DATASETS
 from dinogrl.distances import DISTANCES
 from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.evaluation import evaluate
+from dinogrl.evaluation.evaluate import camera_pairs
 from dinogrl.evaluation.protocols import BOTH, DEFAULTS, INFRARED_TO_VISIBLE, LISTS, PROTOCOLS, VISIBLE_TO_INFRARED, choose_protocol
 from dinogrl.records import Embeddings, Modality
 
@@ -149,7 +150,7 @@ def test_sysu_scores_are_means_over_ten_draws() -> None:
     result = evaluate(query, gallery, protocol)
     assert list(result.directions) == ["infrared_to_visible"]
     outcome = result.directions["infrared_to_visible"]
-    firsts, precisions = [], []
+    firsts, precisions, penalties = [], [], []
     for drawn in protocol.galleries(gallery):
         assert len(drawn) == 24
         matrix = DISTANCES["mean_part"](query.parts, drawn.parts)
@@ -158,12 +159,24 @@ def test_sysu_scores_are_means_over_ten_draws() -> None:
             right = [drawn.identities[g] == query.identities[q] for g in kept]
             places = np.flatnonzero(right)
             precisions.append(np.mean([(i + 1) / (place + 1) for i, place in enumerate(places)]))
+            penalties.append(len(places) / (places[-1] + 1))
             met = list(dict.fromkeys(int(drawn.identities[g]) for g in kept))
             firsts.append(met.index(int(query.identities[q])))
     assert outcome.scores.mAP == pytest.approx(np.mean(precisions))
+    assert outcome.scores.mINP == pytest.approx(np.mean(penalties))
     assert outcome.scores.rank(1) == pytest.approx(np.mean(np.array(firsts) == 0))
     assert outcome.scores.rank(3) == pytest.approx(np.mean(np.array(firsts) < 3))
     assert outcome.scores.gallery == 24 and outcome.intervals["mAP"].low < outcome.scores.mAP < outcome.intervals["mAP"].high
+    assert outcome.gallery.tracklet_ids == next(protocol.galleries(gallery)).tracklet_ids, "pictures are of the first draw"
+    scores, identities = outcome.all_queries
+    np.testing.assert_allclose(scores.precision, precisions)
+    assert identities.tolist() == 10 * query.identities.tolist()
+    assert np.isfinite(outcome.distances.negative).all(), "no distance of two that never meet"
+    few = evaluate(query.take(query.identities < 4), gallery, protocol, max_rank=3, confidence=False)
+    assert few.people == set(range(6)), "who is in the gallery alone is of the test too"
+    assert few.directions["infrared_to_visible"].intervals == {} and len(few.directions["infrared_to_visible"].scores.cmc) == 3
+    pairs = {(a, b) for a in (3, 6) for b in (1, 2, 4, 5)}
+    assert set(camera_pairs(outcome, protocol)) == pairs - {(3, 2)}, "the protocol decides who meets whom"
 
 
 def test_llcm_and_regdb_go_both_ways() -> None:
