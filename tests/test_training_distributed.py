@@ -1,18 +1,26 @@
-"""Two processes on one machine (gloo) take the gradient step that one process takes."""
+"""Two processes on one machine (gloo) take the gradient step that one process takes, and end together."""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from dinogrl.errors import TrainingError
 from dinogrl.losses import Objective
 from dinogrl.models.build import build_model
 from dinogrl.recipes import load_recipe
 from dinogrl.runtime import seed_everything
+from dinogrl.training import processes
 from tiny_recipe import TINY
 
 IDENTITY = torch.tensor([0, 1, 0, 1, 2, 3, 2, 3])  # first the four clips of one process, then those of the other
@@ -54,3 +62,48 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         scale = float(gradient.abs().max()) + 1e-6
         assert float((first[name] - gradient).abs().max()) < 2e-3 * scale + 1e-5, name
+
+
+TWO = [*TINY, "training.warmup_epochs=0", "training.steps_per_epoch=12", "--devices", "2"]
+
+
+def of_two(arguments: list[str], data: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """The command's end. It comes once no process holds the pipes any more: one that is left behind would be waited for."""
+    command = [sys.executable, "-m", "dinogrl", "train", "demo_dinogrl", *arguments, "--data", str(data), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_loss_that_is_not_finite_ends_all_processes_with_one_line(tiny_world: Path, tmp_path: Path) -> None:
+    done = of_two([*TWO, "training.learning_rate=1e30"], tiny_world, tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("the loss is not finite at epoch 0, step 1") == 1
+    assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+
+
+def first_of_two(other: str) -> tuple[Any, subprocess.Popen[bytes]]:
+    """What Fabric is to the first process, where the other one is at ``other``."""
+    process = subprocess.Popen([sys.executable, "-c", other])
+    launcher = SimpleNamespace(procs=[process])
+    return SimpleNamespace(local_rank=0, launch=lambda: None, strategy=SimpleNamespace(launcher=launcher)), process
+
+
+def test_an_error_of_the_first_process_ends_the_other() -> None:
+    fabric, other = first_of_two("import time; time.sleep(600)")
+    with pytest.raises(TrainingError, match="its own words"), processes.launched(fabric):
+        raise TrainingError("its own words")
+    assert other.returncode is not None and fabric.strategy.launcher.procs == []
+
+
+def test_the_first_process_names_the_one_that_failed_before_it() -> None:
+    fabric, _ = first_of_two("raise SystemExit(3)")
+    with pytest.raises(TrainingError, match="process 2 of 2 ended with exit code 3"), processes.launched(fabric):
+        raise RuntimeError("connection closed by peer")
+
+
+def test_an_error_of_its_own_is_not_blamed_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 0.2)
+    fabric, other = first_of_two("import time; time.sleep(600)")
+    with pytest.raises(RuntimeError, match="out of memory"), processes.launched(fabric):
+        raise RuntimeError("out of memory")
+    assert other.returncode is not None

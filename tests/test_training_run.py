@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from dinogrl.errors import CheckpointError, RecipeError, TrainingError
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.build import build_model
 from dinogrl.recipes import Recipe, load_recipe
+from dinogrl.records import Dataset
+from dinogrl.training import run
 from dinogrl.training.run import MODEL, STATE, train
 from tiny_recipe import TINY
 
@@ -135,6 +138,25 @@ def test_a_run_is_never_overwritten_and_never_mixed(tiny_world: Path, tmp_path: 
     (tmp_path / MODEL).unlink()
     with pytest.raises(TrainingError, match=r"objective.margin was 0.2, now 0.5"):
         train(tiny("training.epochs=1", "training.steps_per_epoch=1", "objective.margin=0.5"), tiny_world, tmp_path, resume=True)
+
+
+def test_two_trainings_never_share_a_folder(tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that goes on with a run that is still at work, nor one that found the folder empty a moment before."""
+    recipe = tiny("training.epochs=1", "training.steps_per_epoch=1")
+
+    def second(_: object) -> None:
+        with pytest.raises(TrainingError, match="another training is at work"):
+            train(recipe, tiny_world, tmp_path, resume=True)
+
+    def another_is_faster(*given: Any) -> Dataset:
+        monkeypatch.undo()
+        train(recipe, tiny_world, tmp_path, on_progress=second)
+        return run.open_training_data(*given)
+
+    monkeypatch.setattr(run, "open_training_data", another_is_faster)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(recipe, tiny_world, tmp_path)
+    assert len(losses(tmp_path)) == 1
 
 
 def test_a_run_that_a_broken_frame_stopped_goes_on_without_it(tiny_world: Path, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def train(
 
     chosen = load_recipe(recipe, overrides or [])
     folder = out if out is not None else Path("runs", chosen.name)
-    from dinogrl.training.run import train as fit  # torch is imported only once the recipe is known to be right
+    from dinogrl import distributed  # torch is imported only once the recipe is known to be right
+    from dinogrl.training.run import train as fit
 
     try:
         with progress() as tell:
@@ -50,6 +51,8 @@ def train(
         words = ["dinogrl", "train", recipe, *(overrides or []), "--data", str(data), "--out", str(folder)]
         words += ["--devices", str(devices)] if devices > 1 else []
         raise Interrupted(f"go on by: {shlex.join([*words, '--resume'])}") from stop
+    if distributed.rank():  # the first process speaks for all
+        return
     say(f"[green]{escape(str(model))}[/green]")
     say(f"next: dinogrl evaluate {model} --data {data}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
@@ -30,6 +32,7 @@ from dinogrl.training.holdout import Split, holdout_score, split_identities
 from dinogrl.training.journal import Journal
 from dinogrl.training.loop import Trainer, Watcher
 from dinogrl.training.optimisers import make_optimiser
+from dinogrl.training.processes import launched
 from dinogrl.training.state import Position, load_state
 from dinogrl.training.tuning import tune
 
@@ -48,16 +51,22 @@ def train(
     exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch: triplets
     are those of the whole batch, each batch norm sees the share of its own process.
 
-    Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where it holds another recipe's
-    run, and where a loss is not finite; :class:`DataError` for broken data.
+    Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where another training is at work
+    there, where it holds another recipe's run, and where a loss is not finite; :class:`DataError` for broken data.
     """
-    _claim(out, resume)
-    if (out / MODEL).is_file():
-        log.info("%s is finished already", out)
+    if _finished(out, resume):
         return out / MODEL
     dataset = open_training_data(recipe, data)
+    checkpoints.expect_writable(out)
     fabric = make_fabric(recipe, devices)
-    fabric.launch()
+    with launched(fabric), _claimed(out) if fabric.is_global_zero else nullcontext():
+        if not _finished(out, resume):  # another process may have been here while the data were read
+            _train(fabric, recipe, dataset, out, resume=resume, on_progress=on_progress)
+    return out / MODEL
+
+
+def _train(fabric: Fabric, recipe: Recipe, dataset: Dataset, out: Path, *, resume: bool, on_progress: Watcher | None) -> None:
+    """What each process does, in a folder that is theirs."""
     runtime.seed_everything(recipe.seed)
     share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
     split = split_identities(dataset.train, dataset.train_pairs, share, recipe.seed)
@@ -104,7 +113,6 @@ def train(
     if journal is not None:
         journal.close()
     distributed.barrier()
-    return out / MODEL
 
 
 def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
@@ -139,10 +147,29 @@ def open_training_data(recipe: Recipe, data: Path) -> Dataset:
     return dataset
 
 
-def _claim(out: Path, resume: bool) -> None:
+def _finished(out: Path, resume: bool) -> bool:
+    """Is the run in ``out`` done? Raises :class:`TrainingError` where there is one that is not to be gone on with."""
     checkpoints.expect_no_file(out, "the run")
     if not resume and any((out / name).exists() for name in (STATE, MODEL, "recipe.yaml")):
         raise TrainingError(f"{out} holds a run already; go on with it by --resume, or choose another --out")
+    if (out / MODEL).is_file():
+        log.info("%s is finished already", out)
+        return True
+    return False
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """The folder is this training's alone, until its process ends, however it ends."""
+    lock = FileLock(out / ".training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(f"another training is at work in {out}; wait until it has ended, or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:
