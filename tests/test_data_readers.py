@@ -320,7 +320,8 @@ def test_the_wrong_layout_is_an_error(tmp_path: Path) -> None:
             open_dataset(tmp_path, layout)
     for file in (tmp_path / "info").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="no known dataset"):  # and not a folder dataset with two people, Train and Test
+    # and not a folder dataset with two people, Train and Test
+    with pytest.raises(DataError, match=r"no known dataset .*`dinogrl footage` cuts people out of videos"):
         open_dataset(tmp_path)
 
 

@@ -76,7 +76,7 @@ def find_layout(root: Path, layout: str = "auto") -> str:
     inside = [child for child in sorted(root.iterdir()) if child.is_dir() and _recognised(child)]
     hint = f"; there is one in {inside[0]}, give that" if inside else ""
     expected = "; ".join(f"{name}: {entry.expects}" for name, entry in DATASETS.items())
-    raise DataError(f"no known dataset at {root}{hint} (expected {expected})")
+    raise DataError(f"no known dataset at {root}{hint} (expected {expected}); `dinogrl footage` cuts people out of videos")
 
 
 def _recognised(root: Path) -> list[str]:
