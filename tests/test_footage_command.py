@@ -91,6 +91,31 @@ def test_a_start_without_a_zone_is_utc_as_everywhere(tmp_path: Path, monkeypatch
     assert [str(settings.start) for settings in given] == ["2026-11-21 18:30:00+00:00", "2026-11-21 18:30:00+01:00"]
 
 
+def test_every_option_reaches_the_cutting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict] = []
+
+    def cut_nothing(video: str, out: Path, **options: object) -> None:
+        given.append({"video": video, "out": out, **options})
+        raise DataError("not today")
+
+    monkeypatch.setattr("dinogrl.footage.cut_video", cut_nothing)
+    line = "footage night.mp4 --camera gate --modality infrared --fps 0 --every 3 --duration 60 --min-height 30 --min-sharpness 0"
+    line += " --min-frames 4 --max-frames 99 --replace --out"
+    assert cli.main([*line.split(), str(tmp_path / "out")]) == 2
+    expected = FootageSettings(
+        camera="gate",
+        modality="infrared",
+        fps=None,
+        every=3,
+        duration=60,
+        min_height=30,
+        min_sharpness=0,
+        min_frames=4,
+        max_frames=99,
+    )
+    assert (given[0]["settings"], given[0]["replace_earlier"], given[0]["video"]) == (expected, True, "night.mp4")
+
+
 def test_a_file_in_the_place_of_the_folder_is_left_alone(street: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = street.read_bytes()
     assert cli.main(["footage", str(street), "--out", str(street)]) == 2

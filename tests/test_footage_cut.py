@@ -98,6 +98,56 @@ def test_long_tracks_are_cut_and_short_small_and_crowded_ones_left_out(tmp_path:
     assert cut[0].end < cut[1].start
 
 
+def test_somebody_who_was_away_goes_on_in_another_tracklet(tmp_path: Path) -> None:
+    """Half a second hidden is bridged, more than ``max_gap`` is not; the track stays the same."""
+    away = (Walker(5, 60, 2.0, last=25), Walker(5 + 2 * 37, 60, 2.0, first=37, last=60), Walker(5 + 2 * 64, 60, 2.0, first=64))
+    film = write_film(tmp_path / "film.mp4", 85, lambda frame: draw(away, frame))
+    settings = FootageSettings(max_change=999, max_crowding=1)
+    seen = [read_sighting(t.folder) for t in cut_tracklets(film, tmp_path / "out", detector=Finder(away), settings=settings)]
+    assert [(one.frames[0].index, one.frames[-1].index) for one in seen][-1] == (37, 84) and len(seen) == 2
+    assert seen[0].frames[-1].index == 24 and seen[0].track == seen[1].track
+
+
+def test_thresholds_take_in_what_just_meets_them(tmp_path: Path) -> None:
+    """One walker of 30 frames, who is half outside the picture at first, in a film of 3 seconds."""
+    one = (Walker(-12, 60, 1.0, height=60),)
+    film = write_film(tmp_path / "film.mp4", 30, lambda frame: draw(one, frame))
+
+    def cut(name: str, **settings: float) -> list[int]:
+        found = cut_tracklets(film, tmp_path / name, detector=Finder(one), settings=FootageSettings(max_crowding=1, **settings))
+        return [frame.index for tracklet in found for frame in read_sighting(tracklet.folder).frames]
+
+    every = cut("all", min_inside=0, min_sharpness=0)
+    assert every == list(range(every[0], 30)) and every[0] <= 3
+    assert cut("inside", min_inside=0.75, min_sharpness=0) == list(range(6, 30)), "24 pixels wide, 12 of them outside at first"
+    assert cut("sharp", min_inside=0, min_sharpness=9) == []
+    assert cut("two", min_inside=0, min_sharpness=0, duration=2.0) == list(range(every[0], 20))
+    assert cut("enough", min_inside=0, min_sharpness=0, min_frames=len(every)) == every
+    assert cut("few", min_inside=0, min_sharpness=0, min_frames=len(every) + 1) == []
+    sizes = {}
+    for quality in (30, 95):
+        cut(f"q{quality}", quality=quality)
+        sizes[quality] = sum(len(content) for name, content in tree(tmp_path / f"q{quality}").items() if name.endswith(".jpg"))
+    assert sizes[95] > 2 * sizes[30]
+
+
+@pytest.mark.parametrize(
+    ("created", "given", "expected"),
+    [
+        ("2026-03-01T12:00:00Z", None, datetime(2026, 3, 1, 12, tzinfo=UTC)),
+        ("2026-03-01T12:00:00Z", datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC)),
+        ("1970-01-01T00:00:00Z", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_clock_of_the_file_counts_unless_another_is_given(
+    created: str | None, given: datetime | None, expected: datetime | None, tmp_path: Path
+) -> None:
+    film = write_film(tmp_path / "film.mkv", 20, lambda frame: draw(TWO, frame), created=created)
+    cut = cut_tracklets(film, tmp_path / "out", detector=Finder(TWO), settings=FootageSettings(start=given))
+    assert {read_sighting(tracklet.folder).started for tracklet in cut} == {expected}
+
+
 def test_a_track_that_changes_over_to_somebody_else_is_parted(tmp_path: Path) -> None:
     """One box follows the first walker until he meets the second, then goes on with that one: as trackers do."""
     blue = Walker(105, 60, -0.5, colour=1)

@@ -63,6 +63,11 @@ def test_merging_does_not_depend_on_the_order(found: list[tuple[tuple[int, int, 
         assert not np.any(nesting(one.boxes[index], rest) > 0.7)
 
 
+def test_a_cluster_becomes_its_mean_weighted_by_score() -> None:
+    found = merged(Boxes(np.array([[0, 0, 20, 40], [4, 8, 24, 44], [90, 0, 20, 40]], float), np.array([0.9, 0.3, 0.5])), 0.3)
+    assert found.boxes.tolist() == [pytest.approx([1, 2, 21, 41]), [90, 0, 20, 40]] and found.scores.tolist() == [0.9, 0.5]
+
+
 # -- detectors ----------------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +200,16 @@ def test_only_what_moves_passes_the_gate() -> None:
         passed.append([tuple(box) for box in found.boxes])
     assert all(post not in boxes for boxes in passed)
     assert sum(len(boxes) for boxes in passed[15:]) >= 23, "the walker, once he has left where he stood"
+
+
+def test_large_pictures_are_looked_at_smaller_with_their_boxes() -> None:
+    """720 rows: the background is kept in 288."""
+    gate, passed = MovementGate(rate=10), []
+    for frame in range(30):
+        picture = cv2.resize(draw(TWO[:1], frame), (1200, 720), interpolation=cv2.INTER_NEAREST)
+        box = 5 * np.array(TWO[0].box(frame))
+        passed.append(len(gate(picture, Boxes(box[None], np.array([0.9])))))
+    assert sum(passed[15:]) >= 13
 
 
 # -- modality -----------------------------------------------------------------------------------------------------------------
