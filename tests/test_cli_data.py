@@ -8,6 +8,8 @@ import pytest
 
 import tiny_datasets
 from dinogrl.cli import main as cli
+from dinogrl.errors import DataError
+from dinogrl.simulation.settings import Settings
 
 SMALL = ["--identities", "4", "--cameras", "2", "--tracklets", "1", "--frames", "13", "--size", "32x16", "--workers", "1"]
 
@@ -73,6 +75,35 @@ def test_a_mistake_is_one_line(
     error = capsys.readouterr().err.strip()
     assert hint in error and len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir()), "nothing was to be written"
+
+
+def test_every_option_of_simulate_reaches_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def draw(out: Path, settings: Settings, **_: object) -> str:
+        given.append((out, settings))
+        return "drawn"
+
+    monkeypatch.setattr("dinogrl.simulation.simulate.simulate", draw)
+    line = "--layout llcm --identities 9 --test-identities 3 --cameras 5 --tracklets 4 --frames 7 --size 96x48 --occlusion 0.6"
+    line += f" --looseness 0.2 --no-silhouettes --motion {tmp_path} --seed 8"
+    assert cli.main(["simulate", str(tmp_path / "out"), *line.split()]) == 0
+    expected = Settings("llcm", 9, 3, 5, 4, 7, 96, 48, 8, occlusion=0.6, looseness=0.2, silhouettes=False, motion=tmp_path)
+    assert given == [(tmp_path / "out", expected)]
+
+
+def test_every_option_of_check_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def look(data: Path, layout: str, **options: object) -> None:
+        given.append((data, layout, {name: value for name, value in options.items() if name != "progress"}))
+        raise DataError("not today")
+
+    monkeypatch.setattr("dinogrl.data.checks.check_dataset", look)
+    line = "--layout regdb --full --min-frames 3 --trial 4 --discard-train a.txt --discard-test b.txt"
+    assert cli.main(["check", str(tmp_path), *line.split()]) == 2
+    files = {"discard_train": Path("a.txt"), "discard_test": Path("b.txt")}
+    assert given == [(tmp_path, "regdb", {"full": True, "min_frames": 3, "trial": 4, **files})]
 
 
 def test_simulate_overwrites_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,8 @@ from dinogrl.embedding.calibration import CROSS, WITHIN, Calibration, Curve
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.search_aids import SearchAids, aids_of, store_aids
 from dinogrl.errors import DataError, GalleryError
-from dinogrl.gallery import Added, Entry, Filters, Gallery, age_of, enrol_folder
-from dinogrl.gallery.strips import make_strip
+from dinogrl.gallery import Added, Entry, Filters, Gallery, Hit, age_of, enrol_folder
+from dinogrl.gallery.strips import draw_sheet, make_strip, strip_image
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.records import Modality
 from tiny_datasets import buptcampus, folder, hitsz_vcm
@@ -171,6 +171,54 @@ def test_searching_by_frames(home: Path, embedder: Embedder) -> None:
         assert [hit.id for hit in arrays] == [hit.id for hit in first]
         infrared = gallery.search_frames(frames, "visible", filters=Filters(modalities=[Modality.INFRARED]))
         assert len(infrared) == 6 and {hit.modality for hit in infrared} == {Modality.INFRARED}
+
+
+def test_a_probability_is_of_the_kind_of_pair_and_of_the_prior(home: Path, embedder: Embedder) -> None:
+    frames = sorted((home / "footage" / "person9" / "yard" / "visible" / "walk1").glob("*.jpg"))
+    with Gallery(home / "g", embedder) as gallery:
+        assert gallery.aids is not None
+        curves = {CROSS: Curve(1.0, 0.0), WITHIN: Curve(-1.0, 0.0)}  # the same at any distance
+        gallery.aids = SearchAids(gallery.aids.projection, Calibration(curves, "made up"))
+        for modality in Modality:
+            hits = gallery.search_frames(frames, modality, top=12, prior=0.1)
+            odds = np.array([np.exp(-1.0 if hit.modality is modality else 1.0) * 0.1 / 0.9 for hit in hits])
+            np.testing.assert_allclose([hit.probability for hit in hits], odds / (1 + odds))
+
+
+def test_every_condition_reaches_the_gallery(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Filters] = []
+
+    def nothing(gallery: Gallery, *_: object, filters: Filters, **__: object) -> list[Hit]:
+        given.append(filters)
+        return []
+
+    monkeypatch.setattr(Gallery, "search", nothing)
+    monkeypatch.setattr(Gallery, "remove", lambda gallery, ids, filters: len(nothing(gallery, filters=filters)))
+    model, query = str(home / "model.safetensors"), str(home / "footage" / "person9" / "yard" / "visible" / "walk1")
+    conditions = ["--camera", "gate", "--camera", "yard", "--collection", "march"]
+    conditions += ["--after", "2026-03-01T12:00:00", "--before", "2026-03-02"]
+    out = ["--out", str(tmp_path / "s.png")]
+    assert main(["search", str(home / "g"), model, "--image-folder", query, "--in", "infrared", *conditions, *out]) == 0
+    assert main(["gallery", "remove", str(home / "g"), "--modality", "infrared", *conditions]) == 0
+    times = datetime(2026, 3, 1, 12), datetime(2026, 3, 2)
+    assert given == [Filters(("gate", "yard"), (Modality.INFRARED,), ("march",), *times)] * 2
+    line = ["gallery", "add", str(tmp_path / "full"), model, "--data", str(home / "footage"), "--precision", "float32"]
+    assert main([*line, "--collection", "march", "--prefix", "a/", "--no-strips"]) == 0
+    with Gallery(tmp_path / "full") as gallery:
+        info, ids = gallery.info(), gallery.ids()
+        assert info.precision == "float32" and info.by_collection == {"march": 12}
+        assert all(id.startswith("a/") and gallery.strip(id) is None for id in ids)
+
+
+def test_strips_and_sheets_are_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [np.full((96, 48, 3), 20 * i, np.uint8) for i in range(12)]
+    strip = strip_image(None, frames)
+    assert strip[48, 24::48, 0].tolist() == pytest.approx([0, 40, 80, 120, 160, 200], abs=3), "evenly over the tracklet"
+    hits = [Hit(f"t{i}", float(i), None, "gate", Modality.VISIBLE, None, None, "default") for i in range(3)]
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr("dinogrl.gallery.strips._labels", lambda rank, hit: (told.append((rank, hit.id)), ("", ""))[1])
+    draw_sheet(strip, "query", hits, [strip] * 3)
+    assert told == [(1, "t0"), (2, "t1"), (3, "t2")]
 
 
 def test_search_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,21 @@ def test_many_are_told_page_by_page(place: dict[str, str], monkeypatch: pytest.M
         assert gallery.add(ENTRIES[:20], PARTS[:20]) == Added(unchanged=20)
 
 
+def test_a_picture_too_large_for_a_server_is_refused(server: str) -> None:
+    with Gallery(server, name="pictures", writable=True) as gallery, pytest.raises(GalleryError, match="'t0' is too large"):
+        gallery.add(ENTRIES[:1], PARTS[:1], fingerprint=MODEL, strips=[bytes(60_000)])
+
+
+def test_answers_from_the_back_of_the_proposals_make_it_look_further(tmp_path: Path) -> None:
+    """The index of two numbers is a poor guide to 32; the exact comparison tells, and asks for more."""
+    stored = PARTS.astype(np.float16).astype(np.float32)
+    truth = np.argsort(mean_part_distance(PARTS, stored), axis=1)[:, :3]
+    with Gallery(tmp_path / "g", writable=True, width=2) as gallery:
+        gallery.add(ENTRIES, PARTS, fingerprint=MODEL)
+        found = [[hit.id for hit in gallery.search(query, top=3, candidates=12)] for query in PARTS]
+    assert sum(ids == [f"t{i}" for i in row] for ids, row in zip(found, truth, strict=True)) > 0.9 * len(PARTS)
+
+
 def test_what_it_takes_is_counted(tmp_path: Path) -> None:
     with filled({"address": str(tmp_path / "g")}) as gallery:
         info, count = gallery.info(), len(PARTS)

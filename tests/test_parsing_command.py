@@ -24,9 +24,9 @@ from dinogrl.data.datasets import open_dataset
 from dinogrl.data.frames import Image
 from dinogrl.data.masks import mask_path
 from dinogrl.errors import DataError, DinogrlError
-from dinogrl.parsing import PARSERS, Parsing, write_masks
+from dinogrl.parsing import PARSERS, MaskReport, ParserSettings, Parsing, write_masks
 from dinogrl.parsing.masks import frames_of
-from dinogrl.parsing.onnx_file import VALUES
+from dinogrl.parsing.onnx_file import VALUES, OnnxInput
 from dinogrl.parsing.schp_network import SchpNetwork
 from dinogrl.simulation.simulate import Settings, simulate
 from tiny_recipe import TINY
@@ -106,6 +106,23 @@ def test_the_next_step_can_be_pasted(
     assert shlex.split(line.removeprefix("next: "))[2:] == [
         "dinogrl", "--data", "my [old] campus/DATA", "--out", "runs/schp", "data.masks=masks/schp", "model.gait.silhouette=masks"
     ]  # fmt: skip
+
+
+def test_every_option_reaches_the_parser(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, ParserSettings]] = []
+    written: list[dict] = []
+    monkeypatch.setattr("dinogrl.parsing.load_parser", lambda *parser: given.append(parser))
+    monkeypatch.setattr("dinogrl.parsing.write_masks", lambda *_, **how: (written.append(how), MaskReport(0, 0))[1])
+    start = ["parse", str(world), "--out", str(tmp_path / "masks"), "--weights", "w", "--device", "cpu"]
+    onnx = "--parser onnx --size 64x32 --values symmetric --bgr --background 3 --hard --batch 5"
+    assert (
+        cli.main([*start, *onnx.split()]) == 0
+        and cli.main([*start, *["--parser", "grapy-ml", "--labels", "atr", "--scales", "1,0.5"]]) == 0
+    )
+    first = ParserSettings("w", "cpu", background=3, onnx=OnnxInput((64, 32), "symmetric", True, 3))
+    second = ParserSettings("w", "cpu", labels="atr", scales=(1.0, 0.5))
+    assert given == [("onnx", first), ("grapy-ml", second)]
+    assert [(how["hard"], how["batch"]) for how in written] == [(True, 5), (False, 8)]
 
 
 def test_masks_hold_what_the_parser_said(world: Path, tmp_path: Path) -> None:

@@ -118,3 +118,7 @@ def test_label_sets_hang_together() -> None:
         if labels.regions:
             assert sorted(number for region in labels.regions for number in region) == list(range(count))
             assert len(labels.regions) == 5 and labels.regions[0] == (0,)
+            words = {1: ("hat", "hair", "glasses", "face", "head"), 3: ("arm", "glove"), 4: ("leg", "shoe", "trousers", "socks")}
+            for number, name in enumerate(labels.classes[1:], start=1):
+                place = next((place for place, some in words.items() if any(word in name for word in some)), 2)
+                assert number in labels.regions[place], f"{name} of {labels.name}"

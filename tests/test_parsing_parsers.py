@@ -15,7 +15,7 @@ from dinogrl.parsing import ParserSettings, load_parser
 from dinogrl.parsing.grapy import SCALES, GrapyParser, load_grapy
 from dinogrl.parsing.grapy_network import SHARED_HEADS, GrapyNetwork
 from dinogrl.parsing.labels import CIHP, LIP, PASCAL
-from dinogrl.parsing.onnx_file import OnnxInput, OnnxParser
+from dinogrl.parsing.onnx_file import VALUES, OnnxInput, OnnxParser
 from dinogrl.parsing.parser import parsing_of
 from dinogrl.parsing.schp import SchpParser, load_schp
 from dinogrl.parsing.schp_network import SchpNetwork
@@ -248,6 +248,16 @@ def test_what_is_no_parser_in_onnx_is_named(tmp_path: Path) -> None:
         OnnxParser(pooled, OnnxInput(size=(8, 8)))([half_and_half(8, 8)])
     with pytest.raises(DinogrlError, match="did you mean 'imagenet'"):
         OnnxParser(pooled, OnnxInput(values="imagnet"))
+
+
+def test_ranges_of_values() -> None:
+    """Where black and white lie, red first."""
+    ends = {"unit": (0, 1), "symmetric": (-1, 1), "bytes": (0, 255), "imagenet": (-0.485 / 0.229, (1 - 0.485) / 0.229)}
+    assert ends.keys() == set(VALUES)
+    for name, (black, white) in ends.items():
+        one = VALUES[name]
+        made = [(level * one.scale - one.mean[0]) / one.spread[0] for level in (0, 255)]
+        assert made == pytest.approx([black, white], abs=1e-6), name
 
 
 def made_by_hand(path: Path, kind: int, shape: list[int | str], last: str = "Identity", **settings: object) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dinogrl.errors import DinogrlError, UnknownNameError
+from dinogrl.evaluation.metrics import Interval
 from dinogrl.reports import figures, pictures, score_sections
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
@@ -93,9 +94,32 @@ def test_it_says_everything(read: Reader, folders: list[Path]) -> None:
     first, last = (read_run(folder).metrics.directions["infrared_to_visible"] for folder in folders)
     for rate in (first.rank1, last.rank1, last.mAP):
         assert f"{100 * rate:.1f}" in read.text
-    assert f"{100 * (last.rank1 - first.rank1):+.1f}" in read.text
+    gained = f"{100 * (last.rank1 - first.rank1):+.1f} Rank-1 · {100 * (last.mAP - first.mAP):+.1f} mAP"
+    assert f"{gained} dinogrl against baseline" in read.text, "on the card"
+    low, high = last.confidence["mAP"]
+    assert f"{100 * last.mAP:.1f}{100 * low:.1f}–{100 * high:.1f}" in read.text, "with its interval"
     anchors = {a[1:] for a in read.addresses if a.startswith("#")}
     assert anchors <= set(read.ids) and {"scores", "strips", "silhouettes", "distances", "losses", "cameras", "settings"} <= anchors
+
+
+def test_a_difference_is_coloured_where_enough_people_tell_it(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differences(*runs: Path) -> list[tuple[str, str]]:
+        text = write_page(tmp_path / "report.html", runs, projection="pca").read_text(encoding="utf-8")
+        row = re.findall(r'<tr><th scope="row">difference</th>(.*?)</tr>', text)[0]
+        return re.findall(r'<span class="(\w*)">([+-])[\d.]+</span>', row)
+
+    baseline, better = folders
+    assert ("better", "+") in differences(baseline, better) and ("worse", "-") in differences(better, baseline)
+    assert {kind for kind, _ in differences(baseline, baseline)} == {""}, "no difference has no colour"
+    assert all(sign == {"better": "+", "worse": "-"}[kind] for kind, sign in differences(better, baseline) if kind)
+    monkeypatch.setattr(score_sections, "LEAST_PEOPLE", 13)
+    assert {kind for kind, _ in differences(baseline, better)} == {""}, "twelve people are too few then"
+    monkeypatch.undo()
+    monkeypatch.setattr(score_sections, "difference_intervals", lambda *_: dict.fromkeys(("rank1", "mAP"), Interval(-0.1, 0.2)))
+    assert {kind for kind, _ in differences(baseline, better)} == {""}, "it may be nothing, or the reverse"
+    assert "may be chance: Rank-1 and mAP" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_people_are_redrawn_once_a_direction(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -183,6 +185,28 @@ def test_every_camera_has_scenery_of_its_own():
     assert day.shape == (720, 1280, 3) and night.shape == (720, 1280)
     assert np.abs(day.astype(int) - world.scenery(1)[0]).mean() > 10
     assert night.mean() < day.mean()
+
+
+def test_a_camera_projects_as_by_hand():
+    """Level at 2 metres, 1000 pixels of focal length: a metre at a distance of 10 is 100 pixels."""
+    camera = replace(World(seed=1).camera(0), height=2.0, pitch=0.0, focal=1000.0)
+    x, y, depth = camera.project(np.array([[10, 0, 2], [10, 1, 2], [10, 0, 1], [20, -1, 3]], np.float32))
+    assert x.tolist() == pytest.approx([640, 540, 640, 690]), "what is on the left (+y) is on the left"
+    assert y.tolist() == pytest.approx([360, 360, 460, 310]), "what is lower is lower"
+    assert depth.tolist() == pytest.approx([10, 10, 10, 20]) and camera.ground_row(10) == pytest.approx(560)
+    down = replace(camera, pitch=0.3)
+    assert down.horizon == pytest.approx(360 - 1000 * np.tan(0.3))
+    assert down.project(np.array([[10, 0, 2 - 10 * np.tan(0.3)]], np.float32))[1][0] == pytest.approx(360, abs=1e-3)
+
+
+def test_each_modality_has_the_noise_of_its_sensor():
+    world, grain = World(seed=1, occlusion=0), []
+    quiet = replace(world.camera(0), noise_visible=0.0, noise_infrared=0.2)
+    world.camera = lambda _: quiet
+    for tracklet in world.pair("train", 0, 0, frames=1, height=64, width=32):
+        picture = tracklet.frames[0, ..., 0].astype(float)
+        grain.append(np.abs(np.diff(picture[:12], axis=1)).mean())  # above the person
+    assert grain[1] > 3 * grain[0]
 
 
 def test_contact_sheet(tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -207,6 +208,10 @@ def test_a_case(client: TestClient, query: str) -> None:
     assert not re.findall(r"(?:src|href)=[\"'](?!data:image/jpeg)", page.text), "needs nothing but itself"
     assert "learned from made up, which is other footage, and takes 50 % of" in page.text, "a percentage says what it rests on"
     assert all(f">{in_per_cent(hit['probability'])}<" in page.text for hit in search["hits"])
+    marked = re.findall(r'<span class="(right|wrong)">(\w+)</span>', page.text)
+    assert marked.count(("right", "right")) == marked.count(("wrong", "wrong")) == 1 and len(marked) == 2
+    facts = dict(re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td></tr>', page.text))
+    assert (facts["Marked right"], facts["Marked wrong"]) == (escape(asked["right"][0]), escape(STRANGE))
     assert page.text.count("data:image/jpeg") == 18, "the query, and all answers but the one without a picture"
     with zipfile.ZipFile(io.BytesIO(client.post("/api/export", json={**asked, "form": "zip"}).content)) as archive:
         assert archive.testzip() is None

@@ -6,14 +6,17 @@ import builtins
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from dinogrl.cli.main import main
+from dinogrl.web.service import Service
 from dinogrl.web.serving import Door, listen
 from tiny_server import make_home
 
@@ -62,6 +65,27 @@ def test_without_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(builtins, "__import__", missing)
     assert main(["serve", "--gallery", "x", "--model", "y"]) == 2
     assert "needs fastapi, which is not installed: pip install 'dinogrl[web]'" in capsys.readouterr().err
+
+
+def test_every_option_reaches_the_server(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+
+    def note_down(service: Service, door: Door, at: socket.socket) -> None:
+        served.append((service.settings, door))
+        service.jobs.stop()
+        service.pool.close()
+
+    monkeypatch.setattr("dinogrl.web.serving.run", note_down)
+    (tmp_path / "tokens").write_text(f"ann {'a' * 20}\n")
+    line = f"{BASE} --port 0 --state {tmp_path}/state --token-file {tmp_path}/tokens --token {'b' * 20}"
+    line += " --allow-host Search.example:8000 --expire-after 7 --prior 0.2 --searches-a-minute 9"
+    line += " --upload-mb 3 --video-seconds 11 --proxy 10.0.0.7"
+    assert main(line.format(home=home).split()) == 0
+    ((settings, door),) = served
+    limits = (settings.limits.searches_a_minute, settings.limits.body_bytes, settings.limits.video_seconds)
+    assert limits == (9, 3 << 20, 11) and settings.prior == 0.2 and settings.state == tmp_path / "state"
+    assert settings.expire_after == timedelta(days=7) and settings.hosts == {"search.example", "127.0.0.1"}
+    assert [settings.tokens.name_of(letter * 20) for letter in "ab"] == ["ann", "operator"] and door.proxy == "10.0.0.7"
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
