@@ -167,3 +167,17 @@ def test_processes_whose_clocks_differ_wait_for_each_other_at_the_same_places(mo
         trained((1.0, 2.0, 4.0), "training.epochs=2", "training.checkpoint_minutes=10")
         waits.append(waited)
     assert waits[0] == waits[1]
+
+
+def test_the_tensors_that_are_not_finite_are_named_and_the_device_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor, read=Tensor.tolist: asked.append(tensor.shape) or read(tensor))
+    monkeypatch.setattr(Tensor, "__bool__", lambda _: pytest.fail("asked of one tensor alone"))
+    tensors = {
+        "good": torch.ones(3),
+        "nan": torch.tensor([1, float("nan")]),
+        "steps": torch.tensor(7),
+        "far": torch.tensor(-float("inf")),
+    }
+    assert loop._not_finite(tensors) == ["nan", "far"]
+    assert asked == [(4,)]

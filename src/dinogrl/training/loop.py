@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -139,13 +139,19 @@ class Trainer:
         """
         if self.journal is not None:
             self.journal.flush()
-            broken = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
+            broken = _not_finite(self.network.state_dict())
             if broken:
                 raise TrainingError(
                     f"{len(broken)} weights are not finite after epoch {position.epoch}, step {position.step} ({broken[0]}); "
                     "lower training.learning_rate"
                 )
             save_state(self.state_file, position, self.network, self.optimiser, self.recipe)
+
+
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of those with a value that is not finite, for which the device is asked once."""
+    finite = torch.stack([value.isfinite().all() for value in tensors.values()]).tolist()
+    return [name for name, good in zip(tensors, finite, strict=True) if not good]
 
 
 def _exhaust(batches: Iterator[ClipBatch]) -> None:
