@@ -11,10 +11,12 @@ import torch
 
 from dinogrl.errors import DataError, TrainingError
 from dinogrl.models.backbones.resnet import Layers
+from dinogrl.recipes import load_recipe
 from dinogrl.recipes.schema import Training
 from dinogrl.records import Modality, Tracklet
 from dinogrl.training.holdout import split_identities
 from dinogrl.training.journal import Journal, Step
+from dinogrl.training.run import make_fabric
 from dinogrl.training.schedules import learning_rate
 from dinogrl.training.tuning import tune
 from tiny_models import clips, tiny_model
@@ -143,3 +145,11 @@ def test_a_whole_network_learns_the_same_with_recompute() -> None:
     assert kept.keys() == again.keys() and len(kept) > 100
     for name, value in kept.items():
         torch.testing.assert_close(again[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bfloat16", torch.bfloat16), ("float32", torch.float32)])
+def test_precision_is_the_recipes_and_is_not_announced(precision: str, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_fabric.connector.rank_zero_info", pytest.fail)
+    fabric = make_fabric(load_recipe("demo_baseline", [f"training.precision={precision}", "training.device=cpu"]))
+    with fabric.autocast():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype is kind

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy
 
 from dinogrl import checkpoints, distributed, runtime
@@ -121,7 +122,9 @@ def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
     bfloat16 = runtime.wants_bfloat16(recipe.training.precision, device)
     strategy = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
     chosen = [device.index] if device.index is not None and devices == 1 else devices
-    return Fabric(accelerator=device.type, devices=chosen, strategy=strategy, precision="bf16-mixed" if bfloat16 else "32-true")
+    # given as a plugin and not by name, of which Fabric speaks at every start
+    precision = MixedPrecision("bf16-mixed", device.type) if bfloat16 else Precision()
+    return Fabric(accelerator=device.type, devices=chosen, strategy=strategy, plugins=[precision])
 
 
 def open_training_data(recipe: Recipe, data: Path) -> Dataset:
