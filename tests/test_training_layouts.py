@@ -18,7 +18,7 @@ from dinogrl.training.evaluation_run import evaluate_checkpoint
 from dinogrl.training.run import train
 from tiny_recipe import TINY
 
-BASELINE = [o for o in TINY if not o.startswith(("model.gait", "model.enhancement"))] + ["data.layout=auto", "data.frames=1"]
+BASELINE = [o for o in TINY if not o.startswith(("model.gait", "model.enhancement"))] + ["data.frames=1"]
 
 PROTOCOLS = {"buptcampus": "buptcampus-full", "sysu-mm01": "sysu-mm01", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
 IMAGES = ("sysu-mm01", "regdb", "llcm")
@@ -35,7 +35,7 @@ def test_simulate_check_train_evaluate_embed(layout: str, tmp_path: Path) -> Non
     if layout in IMAGES:
         recipe = load_recipe("dinogrl_image", [override for override in TINY if override != "data.frames=2"])
     else:
-        recipe = load_recipe("demo_dinogrl", [*TINY, "data.layout=auto"])
+        recipe = load_recipe("demo_dinogrl", TINY)
     model = train(recipe, world, tmp_path / "run")
     evaluate_checkpoint(model, world)
     metrics = read_metrics(tmp_path / "run" / "metrics.json")
