@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.embedding.seal import LENGTH, seal
+from dinogrl.embedding.seal import onnx_entry, seal
 from dinogrl.errors import CheckpointError, DinogrlError
 from dinogrl.onnx_sessions import onnx_session
 from tiny_exports import PICTURES, tiny_export
@@ -47,7 +47,7 @@ def relabelled(path: Path, content: str) -> Path:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     onnx.helper.set_model_props(model, {"dinogrl": content})
     onnx.save(model, path)
-    seal(path)
+    seal(path, onnx_entry)
     return path
 
 
@@ -90,8 +90,8 @@ def test_a_foreign_onnx_file_is_told_apart(content: str, tmp_path: Path) -> None
 def test_a_header_that_is_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Bytes of the header that are no letters: one line of ours, and none of onnxruntime's."""
     path = relabelled(tmp_path / "x.onnx", "dinogrl header")
-    path.write_bytes(path.read_bytes()[:-LENGTH].replace(b"dinogrl header", b"dinogrl\x80\xffeader"))
-    seal(path)
+    path.write_bytes(path.read_bytes()[: -len(onnx_entry("0" * 64))].replace(b"dinogrl header", b"dinogrl\x80\xffeader"))
+    seal(path, onnx_entry)
     with pytest.raises(CheckpointError, match="broken or no ONNX file"):
         Embedder.load(path)
     assert capfd.readouterr() == ("", "")

@@ -1,8 +1,9 @@
-"""ONNX files that are not as they were written: refused when they are opened, in one line, before onnxruntime sees them."""
+"""ONNX and OpenVINO files that are not as they were written: refused when they are opened, in one line, before they are run."""
 
 from __future__ import annotations
 
 import hashlib
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 
 from dinogrl.embedding import export_onnx
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.embedding.seal import KEY, LENGTH, expect_sealed, seal
+from dinogrl.embedding.seal import KEY, Entry, expect_sealed, onnx_entry, seal, xml_entry
 from dinogrl.errors import CheckpointError
 from dinogrl.onnx_sessions import onnx_session
 from tiny_exports import PICTURES, tiny_export
+
+LENGTH = len(onnx_entry("0" * 64))
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +75,32 @@ def test_a_copy_saved_by_onnx_itself_is_the_same_file(exported: Path, tmp_path: 
     assert Embedder.load(tmp_path / "again.onnx").embed(PICTURES, "visible").shape == (1, 12)
 
 
-def test_a_whole_file_with_a_seal_of_its_own_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", [onnx_entry, xml_entry])
+def test_a_whole_file_with_a_seal_of_its_own_is_read(entry: Entry, tmp_path: Path) -> None:
     """Sizes around the piece in which files are read."""
     for size in (0, 1, 2**20 - 1, 2**20, 2**20 + 1):
         path = tmp_path / "any"
         path.write_bytes(bytes(size))
-        seal(path)
-        assert path.stat().st_size == size + LENGTH
-        expect_sealed(path)
+        seal(path, entry)
+        assert path.stat().st_size == size + len(entry("0" * 64))
+        expect_sealed(path, entry)
+
+
+def test_one_digit_of_an_intermediate_representation_is_told(tmp_path: Path) -> None:
+    """Of where weights begin, or of which layer feeds which: without a seal, OpenVINO runs another network without a word."""
+    path = tiny_export(tmp_path, "openvino")
+    content = path.read_bytes()
+    assert ElementTree.fromstring(content).tag == "net", "still a document to every reader of XML"
+    assert Embedder.load(path).embed(PICTURES, "visible").shape == (1, 12)
+    offset = content.index(b'offset="', len(content) // 4) + len(b'offset="')
+    for at, changed in ((offset, b"9" if content[offset : offset + 1] != b"9" else b"8"), (len(content) - 10, b"g")):
+        path.write_bytes(content[:at] + changed + content[at + 1 :])
+        with pytest.raises(CheckpointError, match=r"m\.xml has changed since it was written"):
+            Embedder.load(path)
+    for kept in (0, 1000, len(content) - 1):
+        path.write_bytes(content[:kept])
+        with pytest.raises(CheckpointError, match=r"m\.xml is cut short, or was not written by dinogrl export"):
+            Embedder.load(path)
 
 
 def test_a_file_that_fails_while_it_runs_is_one_line(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
-from dinogrl.embedding.seal import expect_sealed, seal
+from dinogrl.embedding.seal import expect_sealed, onnx_entry, seal
 from dinogrl.errors import CheckpointError, DinogrlError, ExportError, in_one_line
 from dinogrl.onnx_sessions import failures, onnx_session
 
@@ -57,12 +57,12 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
         del node.metadata_props[:]  # where the source lay on this machine is nobody's business
     onnx.helper.set_model_props(model, {HEADER: header})
     onnx.save(model, path)
-    seal(path)
+    seal(path, onnx_entry)
 
 
 def read(path: Path) -> ExportedModel:
     """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other, and for one that has changed since."""
-    expect_sealed(path)
+    expect_sealed(path, onnx_entry)
     session = onnx_session(path)
     text = session.get_modelmeta().custom_metadata_map.get(HEADER)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dinogrl.embedding import export_onnx
 from dinogrl.embedding.export_graph import ExportGraph
 from dinogrl.embedding.exported import HEADER, ExportedModel, exported_model, read_header
+from dinogrl.embedding.seal import expect_sealed, seal, xml_entry
 from dinogrl.errors import CheckpointError, DinogrlError, in_one_line
 
 DIGEST = "dinogrl_bin"
@@ -37,13 +38,18 @@ def write(graph: ExportGraph, path: Path, header: str, precision: str, clips: Se
         save()
         model.set_rt_info(_digest(path), [DIGEST])  # only a .bin that is written can be described in the .xml beside it
         save()
+    seal(path, xml_entry)
 
 
 def read(path: Path) -> ExportedModel:
-    """Open a file that :func:`write` wrote. Raises :class:`CheckpointError` for any other, or where its .bin is not beside it."""
+    """Open a file that :func:`write` wrote.
+
+    Raises :class:`CheckpointError` for any other, for one that has changed since, and where its own .bin is not beside it.
+    """
     core = _library().Core()
     if not path.with_suffix(".bin").is_file():
         raise CheckpointError(f"{path} needs {path.with_suffix('.bin').name} beside it; copy both files")
+    expect_sealed(path, xml_entry)
     try:
         model = core.read_model(path)
         text, digest = (model.get_rt_info([name]).astype(str) if model.has_rt_info([name]) else None for name in (HEADER, DIGEST))
