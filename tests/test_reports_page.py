@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from dinogrl.errors import DinogrlError, UnknownNameError
+from dinogrl.evaluation.evaluate import camera_pairs
 from dinogrl.evaluation.metrics import Interval
 from dinogrl.reports import figures, pictures, score_sections
+from dinogrl.reports.html import text
 from dinogrl.reports.page import write_page
 from dinogrl.reports.paper import write_figures
+from dinogrl.reports.picture_sections import spread_queries
 from dinogrl.reports.run_folder import read_run
 from tiny_runs import make_frames, make_run
 
@@ -128,6 +131,24 @@ def test_people_are_redrawn_once_a_direction(folders: list[Path], tmp_path: Path
     monkeypatch.setattr(score_sections, "difference_intervals", lambda *pair: (asked.append(pair), redraw(*pair))[1])
     write_page(tmp_path / "report.html", folders, projection="pca")
     assert len(asked) == 2
+
+
+def test_queries_are_chosen_by_precision_and_cameras_ask_by_row(folders: list[Path], page: str) -> None:
+    run = read_run(folders[1])
+    assert run.evaluation is not None
+    outcome = run.evaluation.directions["infrared_to_visible"]
+    best, worst = outcome.queries.precision[spread_queries(outcome, (0.0, 1.0))]
+    assert best == outcome.queries.precision.max() > worst
+    pairs = camera_pairs(outcome, run.evaluation.protocol, run.evaluation.distance)
+    heat = re.findall(r'<table class="heat">.*?</table>', page)[0]
+    rows = re.findall(r'<tr><th scope="row">cam (\d+)</th>(.*?)</tr>', heat)
+    shown = {int(a): [float(rate) for rate in re.findall(r">(\d+)</span>", cells)] for a, cells in rows}
+    assert shown == {a: [pytest.approx(100 * pairs[a, b].rank(1), abs=0.51) for b in range(4) if (a, b) in pairs] for a in range(4)}
+    assert any(pairs[a, b].rank(1) != pairs[b, a].rank(1) for a, b in pairs), "and it matters who asks"
+
+
+def test_text_from_outside_cannot_leave_its_place() -> None:
+    assert text("""<b title='x' lang="y">&""") == "&lt;b title=&#x27;x&#x27; lang=&quot;y&quot;&gt;&amp;"
 
 
 def test_it_can_be_read_out(read: Reader) -> None:

@@ -14,6 +14,7 @@ from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.evaluation.protocols import PROTOCOLS
 from dinogrl.evaluation.results import DirectionMetrics, Metrics
 from dinogrl.reports.tables import (
+    HEAD,
     PUBLISHED,
     TABLE_FORMATS,
     Row,
@@ -101,6 +102,19 @@ def test_rows_of_another_protocol_compete_with_nobody() -> None:
     markdown = as_markdown(rows)
     assert "**70.0**" in markdown and "**69.73**" not in markdown and "**70.3**" not in markdown
     assert [row.comparable for row in rows_of(a_run(0.7, "buptcampus-full"), a_run(0.9, "buptcampus-camera"))][-2:] == [True, False]
+
+
+def test_a_run_stands_in_the_columns_of_its_directions() -> None:
+    run = a_run(0.7)
+    by_day = run.directions["visible_to_infrared"].model_copy(update={"rank1": 0.6, "mAP": 0.4})
+    run = run.model_copy(update={"directions": {**run.directions, "visible_to_infrared": by_day}})
+    assert HEAD[4:] == ("I→V R1", "I→V mAP", "V→I R1", "V→I mAP")
+    assert own_row("r", run).cells[4:] == (
+        "70.0",
+        "50.0",
+        "60.0",
+        "40.0",
+    )
 
 
 def test_runs_of_several_datasets_are_refused() -> None:

@@ -130,7 +130,9 @@ def test_a_percentage_is_of_the_kind_of_pair_and_of_the_prior(home: Path, tmp_pa
         assert service.gallery.aids is not None
         curves = {CROSS: Curve(1.0, 0.0), WITHIN: Curve(-1.0, 0.0)}  # the same at any distance
         service.gallery.aids = SearchAids(service.gallery.aids.projection, Calibration(curves, "made up"))
-        hits = client.post("/api/search", json={"tracklet": "person0/0", "top": 17, **marks}).json()["hits"]
+        search = client.post("/api/search", json={"tracklet": "person0/0", "top": 17, **marks}).json()
+        assert "takes 10 % of" in client.post("/api/export", json={"search": search["id"]}).text
+    hits = search["hits"]
     assert {hit["modality"] for hit in hits} == {"visible", "infrared"}
     for hit in hits:
         odds = math.exp(-1.0 if hit["modality"] == "visible" else 1.0) * 0.1 / 0.9  # the query is visible

@@ -235,7 +235,7 @@ def test_only_so_many_uploads_at_once(tmp_path: Path) -> None:
 
         first = asyncio.ensure_future(post())
         await asyncio.sleep(0)  # it is at its work
-        second = await asyncio.wait_for(post(), 60)
+        second = await asyncio.wait_for(post(), 30)
         go.set()
         return [await first, second, await post()]
 

@@ -72,10 +72,12 @@ def test_a_pool_refuses_what_it_has_no_room_for_and_is_free_again() -> None:
         pool, go = Pool("looking", 1, 1), Event()
         waiting = [asyncio.ensure_future(pool.run(go.wait)) for _ in range(2)]
         await asyncio.sleep(0)  # both have come to their work
-        with pytest.raises(HTTPException) as refused:
-            await pool.run(go.wait)
+        try:
+            with pytest.raises(HTTPException) as refused:
+                await asyncio.wait_for(pool.run(go.wait), 30)
+        finally:
+            go.set()
         assert refused.value.status_code == 503
-        go.set()
         await asyncio.gather(*waiting)
         answers = [await pool.run(lambda: 7) for _ in range(5)]
         pool.close()

@@ -60,6 +60,8 @@ def test_a_list_of_other_files_leads_nowhere(tmp_path: Path) -> None:
 def test_it_is_ended_for_its_time_and_with_the_server(film: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"took longer than 0\.1 seconds"):
         Cutter(Limits(job_seconds=0.1))(film, "auto", tmp_path / "a", quiet, GO_ON)
+    with pytest.raises(DataError, match="has more than 5 frames"):
+        Cutter(Limits(video_frames=5))(film, "auto", tmp_path / "c", quiet, GO_ON)
     stopping = Event()
     stopping.set()
     with pytest.raises(Stopped):
