@@ -76,6 +76,7 @@ def test_every_bad_file_is_named_and_no_other(tmp_path: Path, layout: str) -> No
         ("track_train_info.txt", lambda t: t + "two words\n", "error", "found 'two words'"),
         ("track_train_info.txt", lambda t: t + t.splitlines()[0] + "\n", "warning", "repeats frames 1..13"),
         ("track_train_info.txt", lambda t: t + "1 3 15 0001 1\n", "warning", "overlap"),
+        ("track_train_info.txt", lambda t: t.replace("1 1 13 0001", "1 1 14 0001"), "warning", "frames 14..25 overlap 1..14"),
         (
             "track_train_info.txt",
             lambda t: t.replace("1 1 13 0001 1", "1 1 13 0002 1"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ import pytest
 import torch
 
 import tiny_datasets
+from dinogrl.data import loaders
 from dinogrl.data.clips import segment_starts, uniform
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
 from dinogrl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dinogrl.errors import DataError
 from dinogrl.recipes.schema import Augment, Batch, Data
-from dinogrl.records import ClipBatch, Dataset
+from dinogrl.records import ClipBatch, Dataset, Modality
 
 OFF = Augment(crop_padding=0, flip=0, erase=0, visible_channel="none", infrared_channel="none")
 SMALL = Data(height=32, width=16, workers=0)
@@ -120,6 +122,19 @@ def test_training_clips_take_one_frame_of_every_segment(vcm: Dataset) -> None:
             assert all(min(i * step, length[name] - 1) <= n < (i + 1) * step for i, n in enumerate(numbers))
 
 
+def test_every_epoch_draws_frames_and_changes_anew(vcm: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, tuple[int, ...], object]] = []
+
+    def noted(filler: object, place: int, indices: np.ndarray, changes: list[object]) -> None:
+        seen.append((place, tuple(indices.tolist()), changes[0]))
+
+    monkeypatch.setattr(loaders._Filler, "fill", noted)
+    for epoch in range(8):
+        assert len(list(loader(vcm, steps_per_epoch=1).epoch(epoch))) == 1
+    first = [(indices, change) for place, indices, change in seen if place == 0]
+    assert len(first) == 8 and len({indices for indices, _ in first}) > 3 and len({change for _, change in first}) > 3
+
+
 def test_pairs_show_the_same_moments(bupt: Dataset) -> None:
     seen = set()
     for batch in loader(bupt, SMALL.model_copy(update={"augment": OFF})).epoch(0):
@@ -128,6 +143,13 @@ def test_pairs_show_the_same_moments(bupt: Dataset) -> None:
         assert [name.replace("RGB", "IR") for name in batch.tracklet_ids[:4]] == batch.tracklet_ids[4:]
         seen |= {tuple(clip) for clip in numbers}
     assert len(seen) > 4
+
+
+def test_of_an_unequal_pair_only_moments_that_both_have_are_shown(bupt: Dataset) -> None:
+    shorter = [replace(t, frames=t.frames[:9]) if t.modality is Modality.INFRARED else t for t in bupt.train]
+    for batch in loader(replace(bupt, train=shorter), SMALL.model_copy(update={"augment": OFF})).epoch(0):
+        numbers = shown(batch)
+        assert numbers[:4] == numbers[4:] and max(map(max, numbers)) < 9
 
 
 def test_pairs_are_flipped_together(bupt: Dataset, tmp_path: Path) -> None:

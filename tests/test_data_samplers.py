@@ -68,6 +68,24 @@ def test_every_batch_is_balanced(
     assert picks == IdentityBalanced(tracklets, identities, clips, seed).batch(epoch, step)
 
 
+def test_every_round_and_every_epoch_is_shuffled_anew() -> None:
+    """Both who meets whom in a batch, and which of a person's tracklets stand for him."""
+    tracklets = crowd([(9, 9)] * 12)
+    sampler = IdentityBalanced(tracklets, 4, 1, seed=3)
+    rounds = [(0, 0), (0, 3), (0, 6), (1, 0), (2, 0)]  # epoch, and the step with which a round begins
+    chosen = [[pick.tracklet for pick in sampler.batch(epoch, step)] for epoch, step in rounds]
+    assert len({tuple(tracklets[position].identity for position in picks) for picks in chosen}) == len(rounds)
+    alone = IdentityBalanced(crowd([(9, 9)] * 2), 2, 3, seed=3)
+    drawn = [frozenset(pick.tracklet for pick in alone.batch(epoch, step)) for epoch in range(3) for step in range(3)]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_an_epoch_of_pairs_goes_once_through_them_and_names_who_has_none() -> None:
+    tracklets, pairs = pairs_of([5, 5, 5])
+    sampler = AlignedPairs([*tracklets, make(7, Modality.VISIBLE, 0)], pairs, 2, 2, seed=0)
+    assert sampler.natural_steps == 4 and sampler.skipped == [7], "15 pairs, four a batch: the last batch is not dropped"
+
+
 def test_identities_do_not_repeat_before_all_whole_batches_are_dealt() -> None:
     sampler = IdentityBalanced(crowd([(2, 2)] * 12), 4, 2, seed=3)
     for epoch in range(3):
