@@ -42,6 +42,14 @@ def test_the_interval_of_a_difference_is_the_literal_one() -> None:
         assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(np.array(changes)[:, i], [0.025, 0.975])))
 
 
+def test_methods_that_were_not_asked_the_same_are_not_compared() -> None:
+    every, fewer = (
+        QueryScores(np.zeros(3, np.int64), np.ones(3), np.ones(3), np.array(matches)) for matches in ([1, 1, 1], [1, 0, 1])
+    )
+    with pytest.raises(DataError, match="not asked the same queries"):
+        bootstrap_difference(every, fewer, [1, 2, 3])
+
+
 def test_people_who_are_hard_for_both_widen_no_difference() -> None:
     people = np.repeat(np.arange(40), 5)
     ease = np.random.default_rng(0).uniform(0.2, 0.9, 40)

@@ -40,6 +40,21 @@ def test_every_protocol_is_whole() -> None:
         assert protocol.lists in LISTS and protocol.directions
 
 
+def test_frames_and_cameras_are_those_of_each_datasets_own_protocol() -> None:
+    """Sampling, T, and whether a query's own identity in its own camera is struck out."""
+    rules = {name: (p.sampling, p.frames, p.drop_same_camera) for name, p in PROTOCOLS.items()}
+    assert rules == {
+        "hitsz-vcm": ("segments", 6, True),
+        "buptcampus-legacy": ("uniform", 10, False),
+        "buptcampus-full": ("uniform", 10, False),
+        "buptcampus-camera": ("uniform", 10, True),
+        **dict.fromkeys(("sysu-mm01", "sysu-mm01-multi", "sysu-mm01-indoor", "sysu-mm01-indoor-multi"), ("segments", 1, False)),
+        "regdb": ("segments", 1, False),
+        "llcm": ("segments", 1, True),
+        "folder": ("segments", 6, True),
+    }
+
+
 def test_vcm_swaps_the_lists() -> None:
     query, gallery = some_side(0, 6, "q"), some_side(8, 0, "g")
     assert PROTOCOLS["hitsz-vcm"].sides(query, gallery, INFRARED_TO_VISIBLE) == (query, gallery)
@@ -98,6 +113,7 @@ def test_an_empty_side_is_one_clear_line() -> None:
 
 def test_choice_by_dataset() -> None:
     assert choose_protocol("auto", "hitsz-vcm").name == "hitsz-vcm"
+    assert {dataset: default for dataset, default in DEFAULTS.items() if default != dataset} == {"buptcampus": "buptcampus-full"}
     assert choose_protocol("buptcampus-legacy", "buptcampus").visible_batch == 64
     with pytest.raises(UnknownNameError, match="did you mean 'hitsz-vcm'"):
         choose_protocol("hitsz-vmc", "hitsz-vcm")

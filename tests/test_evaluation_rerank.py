@@ -126,6 +126,12 @@ def test_a_reranking_is_made_anew_from_its_options() -> None:
             named_reranker({"rerank": "k_reciprocal", "rerank_k1": value}, nobody_asks)
 
 
+def test_defaults_are_those_of_the_paper_and_of_buptcampus() -> None:
+    rerank = TemporalKReciprocal(both(1), both(2))
+    assert (rerank.k1, rerank.k2, rerank.original, rerank.plain, rerank.halves) == (5, 3, 0.0, 0.8, 0.1)
+    assert KReciprocal() == KReciprocal(k1=20, k2=6, original=0.3)
+
+
 def test_temporal_is_the_weighed_sum() -> None:
     query, gallery = people(Modality.INFRARED, 0), people(Modality.VISIBLE, 0)
     first, second = both(1), both(2)
