@@ -62,8 +62,11 @@ class StandIn:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.private: bool | None = None
+        self.token: str | None = None
+        self.revision: str | None = None
 
     def __call__(self, token: str | None = None) -> StandIn:
+        self.token = token
         return self
 
     def create_repo(self, name: str, private: bool, exist_ok: bool) -> Any:
@@ -75,6 +78,7 @@ class StandIn:
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
 
     def download(self, name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        self.revision = revision
         return str(self.root / name)
 
 
@@ -123,9 +127,12 @@ def test_upload_and_download(embedder: Embedder, tmp_path: Path, monkeypatch: py
     stand_in = StandIn(tmp_path / "hub")
     monkeypatch.setattr(hub, "HfApi", stand_in)
     monkeypatch.setattr(hub, "snapshot_download", stand_in.download)
-    embedder.push_to_hub("someone/walkers", private=True)
-    assert stand_in.private
-    assert Embedder.from_pretrained("someone/walkers", "cpu").fingerprint == embedder.fingerprint
+    embedder.push_to_hub("someone/walkers", token="hf_mine")
+    assert stand_in.private and stand_in.token == "hf_mine", "private unless told"
+    assert Embedder.from_pretrained("someone/walkers", "cpu", "v2").fingerprint == embedder.fingerprint
+    assert stand_in.revision == "v2"
+    embedder.push_to_hub("someone/walkers", private=False)
+    assert stand_in.private is False
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(embedder: Embedder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +13,7 @@ import torch
 from hypothesis import strategies as st
 
 from dinogrl.distances import mean_part_distance
+from dinogrl.embedding import search_aids
 from dinogrl.embedding.calibration import CROSS, LEAST_PEOPLE, WITHIN, Calibration, Curve, in_per_cent, learn_curve
 from dinogrl.embedding.compact import learn_projection
 from dinogrl.embedding.prepare import spread
@@ -144,6 +145,12 @@ def test_too_few_pairs_make_no_curve() -> None:
     assert learn_curve(np.ones(5), np.ones(500)) is None
     separate = learn_curve(np.linspace(0, 1, 50), np.linspace(2, 3, 50))
     assert separate is not None and np.isfinite([separate.offset, separate.slope]).all()
+    told_apart = learn_curve(np.zeros(50), np.ones(30))
+    assert told_apart is not None
+    assert (told_apart(0.0), told_apart(1.0)) == (pytest.approx(51 / 52, abs=1e-3), pytest.approx(1 / 32, abs=1e-3)), "Platt's"
+    alike = np.linspace(0, 1, 20)
+    many_others = learn_curve(alike, np.tile(alike, 10))
+    assert many_others is not None and many_others(0.5) == pytest.approx(0.5, abs=0.03), "both kinds weigh the same"
     equal = learn_curve(np.ones(50), np.ones(50))
     assert equal is not None and equal(1.0) == pytest.approx(0.5, abs=0.01)
 
@@ -192,6 +199,43 @@ def test_each_kind_of_pair_has_its_own_curve() -> None:
     )
     assert Calibration.from_dict(json.loads(json.dumps(calibration.as_dict()))) == calibration
     assert learn_aids(people(2, 2)).calibration is None
+
+
+def test_the_recipes_distance_decides_what_is_learned() -> None:
+    """By the cosine a tracklet's length says nothing: neither to the compact vectors nor to the curves."""
+    longer = people()
+    longer.parts = longer.parts * np.random.default_rng(1).uniform(1, 9, len(longer))[:, None, None].astype(np.float32)
+    plain, scaled = (learn_aids(embeddings, "cosine", width=12) for embeddings in (people(), longer))
+    compact = plain.projection(people().parts), scaled.projection(longer.parts)
+    apart = [np.linalg.norm(rows[:, None] - rows[None], axis=2) for rows in compact]
+    np.testing.assert_allclose(apart[1], apart[0], atol=1e-4)
+    assert plain.calibration is not None and scaled.calibration is not None
+    for kind, curve in plain.calibration.curves.items():
+        assert scaled.calibration.curves[kind].slope == pytest.approx(curve.slope, rel=0.01)
+
+
+def test_held_out_people_are_for_the_curves_alone() -> None:
+    fit, held = people(), people(11, seed=5)
+    np.testing.assert_array_equal(
+        learn_aids(fit, held=held, width=12).projection.matrix, learn_aids(fit, width=12).projection.matrix
+    )
+    assert learn_aids(fit, held=held, width=12).calibration != learn_aids(fit, width=12).calibration
+
+
+def test_curves_are_learned_from_pairs_of_different_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, seen = people(10, each=12), []
+    monkeypatch.setattr(search_aids, "learn_curve", lambda same, different, people: seen.append((same, different)))
+    learn_aids(some)
+    between = mean_part_distance(some.parts, some.parts)
+    for across, (same, different) in zip((True, False), seen, strict=True):
+        pairs = [
+            (i, j)
+            for i, j in combinations(range(len(some)), 2)
+            if (some.modalities[i] != some.modalities[j]) == across and (across or some.cameras[i] != some.cameras[j])
+        ]
+        for found, alike in ((same, True), (different, False)):
+            expected = [between[i, j] for i, j in pairs if (some.identities[i] == some.identities[j]) == alike]
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_few_people_give_no_percentage_however_many_their_pairs() -> None:
