@@ -110,7 +110,20 @@ def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[st
         mode = beside.stat().st_mode
         with _writing(path):
             save_file(flat, beside, metadata=header)
+        _sort_header(beside)
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
+
+
+def _sort_header(path: Path) -> None:
+    """safetensors writes the entries of its metadata in any order; sorted, the same content gives the same bytes."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length, "sorting adds nothing"
+        file.seek(8)
+        file.write(text.ljust(length))  # spaces fill the header up, as safetensors does itself
 
 
 def pack_with_sum(tensors: Mapping[str, Tensor]) -> bytes:
