@@ -9,7 +9,7 @@ import pytest
 from dinogrl.data.checks import check_dataset
 from dinogrl.embedding.archive import load_embeddings
 from dinogrl.embedding.embedder import Embedder
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, DinogrlError
 from dinogrl.evaluation.protocols import PROTOCOLS as PROTOCOL_ENTRIES
 from dinogrl.evaluation.results import read_metrics
 from dinogrl.recipes import load_recipe
@@ -70,6 +70,12 @@ def test_the_wrong_layout_is_one_clear_error(tiny_world: Path, tmp_path: Path) -
     with pytest.raises(DataError) as error:
         train(load_recipe("demo_dinogrl", [*TINY, "data.layout=buptcampus"]), tiny_world, tmp_path / "run")
     assert "\n" not in str(error.value) and str(tiny_world) in str(error.value)
+
+
+def test_a_protocol_that_does_not_exist_is_said_before_the_training(tiny_world: Path, tmp_path: Path) -> None:
+    with pytest.raises(DinogrlError, match=r"unknown protocol 'hitsz'.*did you mean 'hitsz-vcm'"):
+        train(load_recipe("demo_dinogrl", [*TINY, "evaluation.protocol=hitsz"]), tiny_world, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_embedder_takes_paths_and_arrays_alike(tiny_world: Path, tmp_path: Path) -> None:

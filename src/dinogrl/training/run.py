@@ -23,6 +23,7 @@ from dinogrl.embedding.extract import extract
 from dinogrl.embedding.prepare import search_aids
 from dinogrl.embedding.search_aids import store_aids
 from dinogrl.errors import DataError, TrainingError
+from dinogrl.evaluation.protocols import PROTOCOLS
 from dinogrl.losses import Objective
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.build import build_model
@@ -128,7 +129,10 @@ def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
 
 
 def open_training_data(recipe: Recipe, data: Path) -> Dataset:
-    """The recipe's dataset. Raises :class:`DataError` where nothing in it can be trained on."""
+    """The recipe's dataset. Raises :class:`DataError` where nothing in it can be trained on, and :class:`UnknownNameError` for a
+    protocol that does not exist: better said now than after the training."""
+    if recipe.evaluation.protocol != "auto":
+        PROTOCOLS[recipe.evaluation.protocol]
     settings = recipe.data
     dataset = open_dataset(
         data,
