@@ -169,6 +169,20 @@ def test_stripes_and_set_pooling_by_loops() -> None:
     assert torch.equal(horizontal_stripes(halves, (1, 2, 4)), horizontal_stripes(halves.float(), (1, 2, 4)))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_set_pooling_is_the_same_in_every_layout(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    """Gradients too: equal maxima, of which bfloat16 has many, share theirs."""
+    values = torch.randn(12, 5, 4, 3).mul(4).round().to(dtype)
+    maps, plain = (values.clone(memory_format=form).requires_grad_() for form in (layout, torch.contiguous_format))
+    pooled, expected = set_pooling(maps, 4), plain.unflatten(0, (3, 4)).amax(1)
+    assert torch.equal(pooled, expected) and pooled.is_contiguous()
+    weights = torch.randn(expected.shape).to(dtype)
+    (pooled * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert maps.grad is not None and plain.grad is not None and torch.equal(maps.grad, plain.grad)
+
+
 def people(frames: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Tokens (N,16,8,24) of frames in which a standing blob differs from the background, and where it is."""
     generator = torch.Generator().manual_seed(seed)

