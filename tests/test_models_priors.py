@@ -276,3 +276,18 @@ def test_adapters_come_back_from_a_model_file_separate_or_merged(shape: list[str
     with torch.no_grad():
         torch.testing.assert_close(again(*batch).embedding, want, rtol=1e-3, atol=1e-3)
         assert torch.equal(trained.network(*batch).embedding, want), "the model that was merged is as it was"
+
+
+@pytest.mark.parametrize("recipe", ["dinogrl", "dinogrl_dinov3_vits16", "dinogrl_lora"])
+def test_inference_mode_around_anything_changes_nothing_and_stays_out_of_training(recipe: str) -> None:
+    """Around loading, around embedding, and a training step afterwards."""
+    frames, modality = clips()
+    with torch.inference_mode():
+        made_inside = tiny_model(recipe).eval()(frames, modality).embedding.clone()
+    network = tiny_model(recipe).eval()
+    with torch.inference_mode():
+        run_inside = network(frames, modality).embedding.clone()
+    with torch.no_grad():
+        expected = network(frames, modality).embedding
+    assert torch.equal(made_inside, expected) and torch.equal(run_inside, expected)
+    network.train()(frames, modality).parts.sum().backward()

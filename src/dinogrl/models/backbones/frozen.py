@@ -178,7 +178,7 @@ class FrozenPrior(nn.Module):
         """Weights and positions in ``dtype``, kept until the frozen weights change or move."""
         if torch.compiler.is_compiling():
             return self._prepare(dtype, stamp=())
-        stamp = tuple((weight.data_ptr(), weight._version) for weight in self.vit.parameters() if not weight.requires_grad)
+        stamp = tuple((weight.data_ptr(), _version(weight)) for weight in self.vit.parameters() if not weight.requires_grad)
         ready = self._prepared.get(dtype)
         if ready is None or ready.stamp != stamp:
             self._prepared = {dtype: self._prepare(dtype, stamp)}
@@ -196,6 +196,11 @@ def _outside(frames: Tensor) -> torch.dtype:
     """What the caller computes in."""
     kind = frames.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else frames.dtype
+
+
+def _version(weight: Tensor) -> int:
+    """How often it was written; nobody counts that of a tensor made within ``torch.inference_mode``."""
+    return 0 if weight.is_inference() else weight._version
 
 
 def _arrived(module: nn.Module, _: object) -> None:
