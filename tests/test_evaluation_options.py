@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from dinogrl.cli import main as cli
+from dinogrl.cli.screen import say, score_table
 from dinogrl.data.frames import write_image
 from dinogrl.embedding.archive import load_embeddings
+from dinogrl.evaluation.results import read_metrics
 from dinogrl.models.archive import save_model
 from dinogrl.reports.run_folder import read_run
 from tiny_datasets import hitsz_vcm
@@ -125,6 +127,12 @@ def test_clips_that_are_not_as_long_as_the_protocols_are_said(
     assert cli.main([*words, *options, "--out", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert ("clips of 3 frames, as the model's recipe has them: the protocol's have 6" in shown) == (length == 6)
+
+
+def test_one_frame_is_a_frame(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    say(score_table(read_metrics(tmp_path / "metrics.json").model_copy(update={"frames_per_clip": 1})))
+    assert "clips of 1 frame, as" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_test_in_which_nobody_can_be_found_is_an_error_and_no_row_of_noughts(

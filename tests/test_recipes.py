@@ -92,7 +92,9 @@ def test_unknown_names() -> None:
     ("override", "reason"),
     [
         ("model.gait=null", "enhancement needs the gait stream"),
-        ("model.pooling.stripes=[2,4]", "must start with 1"),
+        ("model.pooling.stripes=[2,4]", "start with 1"),
+        ("model.pooling.stripes=[1,2,4,8,16,0]", "numbers from 1 on"),
+        ("training.milestones=[-1]", "greater than 0"),
         ("model.pooling.stripes=[1,2,4]", "not among pooling.stripes"),
         ("model.gait.prior.height=450", "multiples of the patch size 14"),
         ("data.frames=0", "greater than or equal to 1"),

@@ -18,7 +18,8 @@ def add_to(app: typer.Typer) -> None:
 
 def silhouettes(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="People cut out, one a file; visible and infrared may mix.")
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="People cut out, one a file, or folders of them; visible and infrared may mix."),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Picture to write, .png or .jpg.")] = Path("silhouettes.png"),
     dinov2: Annotated[

@@ -52,7 +52,9 @@ def score_table(metrics: Metrics) -> Table:
     title = f"{metrics.title} on {metrics.dataset}, protocol {metrics.protocol}, %"
     caption, length = f"weights: {metrics.selection}", metrics.frames_per_clip
     if metrics.protocol in PROTOCOLS and (own := PROTOCOLS[metrics.protocol].frames) != length:
-        caption += f"; clips of {length} frames, as the model's recipe has them: the protocol's have {own}"
+        caption += (
+            f"; clips of {length} {'frame' if length == 1 else 'frames'}, as the model's recipe has them: the protocol's have {own}"
+        )
     table = Table(
         title=title,
         title_justify="left",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from dinogrl.config import Section
 
@@ -213,8 +213,8 @@ class Pooling(Section):
 
     @model_validator(mode="after")
     def _global_first(self) -> Pooling:
-        if not self.stripes or self.stripes[0] != 1:
-            raise ValueError("stripes must start with 1, the global part")
+        if not self.stripes or self.stripes[0] != 1 or min(self.stripes) < 1:
+            raise ValueError("stripes must be numbers from 1 on and start with 1, the global part")
         return self
 
 
@@ -323,7 +323,7 @@ class Training(Section):
     """Epochs of linear warm-up ..."""
     warmup_start: float = Field(0.01, gt=0, le=1)
     """... from this share of the learning rate."""
-    milestones: tuple[int, ...] = (35, 80)
+    milestones: tuple[PositiveInt, ...] = (35, 80)
     """Epochs at which the learning rate falls to a tenth."""
     schedule: Literal["steps", "cosine"] = "steps"
     """Fall by steps at the milestones (paper), or along a cosine to zero (short runs)."""
