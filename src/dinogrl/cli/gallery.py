@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.results import Broken
+from dinogrl.cli.results import Broken, Compute, ComputedIn
 from dinogrl.cli.screen import progress, say
 from dinogrl.cli.search import After, Before, Cameras, Collections, search
 from dinogrl.modality_names import ModalityName
@@ -63,6 +63,7 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Put tracklets in the place of others of the same id.")] = False,
     precision: Annotated[Precision, typer.Option(help="Of the vectors of a new gallery.")] = Precision.float16,
     broken_frames: Broken = None,
+    compute: Compute = ComputedIn.float32,
     name: Name = "gallery",
     token: Token = "",
     device: Device = "auto",
@@ -74,7 +75,7 @@ def add(
     from dinogrl.embedding.embedder import Embedder
     from dinogrl.gallery import Gallery, enrol_folder
 
-    embedder = Embedder.load(checkpoint, device)
+    embedder = Embedder.load(checkpoint, device, compute.value)
     with (
         Gallery(address, embedder, writable=True, name=name, token=token, precision=precision.value) as gallery,
         progress() as tell,

@@ -27,6 +27,20 @@ Broken = Annotated[
         "--broken-frames", help="An unreadable frame: stop, or take its neighbour; as the model's recipe says where not given."
     ),
 ]
+
+
+class ComputedIn(StrEnum):
+    """Precision of the network's arithmetic."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    auto = "auto"
+
+
+Compute = Annotated[
+    ComputedIn,
+    typer.Option(help="What the network computes in; bfloat16 takes half the time where the device has it, auto sees to that."),
+]
 CacheFolder = Annotated[
     Path | None,
     typer.Option(
@@ -114,6 +128,7 @@ def embed(
     split: Annotated[Split, typer.Option(help="Which tracklets: the test lists, or the training part.")] = Split.test,
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     broken_frames: Broken = None,
+    compute: Compute = ComputedIn.float32,
     feature_cache: CacheFolder = None,
     feature_cache_size: CacheSize = 100.0,
     device: Device = "auto",
@@ -134,6 +149,7 @@ def embed(
             layout=layout,
             device=device,
             broken_frames=broken_frames,
+            precision=compute.value,
             feature_cache=cache,
             on_progress=lambda done, total: tell("embed", done, total, "clips"),
         )

@@ -17,6 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dinogrl.cli.results import Compute, ComputedIn
 from dinogrl.cli.screen import note, progress, say
 from dinogrl.errors import DataError
 from dinogrl.modality_names import ToldModality
@@ -70,6 +71,7 @@ def search(
     ] = None,
     name: Annotated[str, typer.Option(help="Which gallery of a server.")] = "gallery",
     token: Annotated[str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a server, or user:password.")] = "",
+    compute: Compute = ComputedIn.float32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
     """Search a gallery for the person in some frames, in a video or of a known tracklet, and draw the answers.
@@ -91,7 +93,7 @@ def search(
     for file in (out, *([Path(json)] if json not in {None, "-"} else [])):
         expect_writable_file(file)
     with ExitStack() as open_until_done:
-        embedder = Embedder.load(checkpoint, device)
+        embedder = Embedder.load(checkpoint, device, compute.value)
         gallery = open_until_done.enter_context(Gallery(address, embedder, name=name, token=token))
         if tracklet is not None:
             query = named_query(gallery, tracklet, source)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from dinogrl.cli.results import Compute, ComputedIn
 from dinogrl.cli.screen import note, say
 from dinogrl.errors import DinogrlError
 
@@ -56,6 +57,7 @@ def serve(
     milvus_token: Annotated[
         str, typer.Option(envvar="DINOGRL_MILVUS_TOKEN", help="Token of a Milvus server, or user:password.")
     ] = "",
+    compute: Compute = ComputedIn.float32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
     """Search a gallery from a browser: upload a query or choose a tracklet, see who looks alike, mark, search again, export.
@@ -87,7 +89,7 @@ def serve(
         state = Path(f"{Path(gallery)}.serve") if is_file(gallery) else Path(f"{name}.serve")
     with ExitStack() as open_until_done:
         at = open_until_done.enter_context(listen(door))
-        embedder = Embedder.load(model, device)
+        embedder = Embedder.load(model, device, compute.value)
         if age is not None:
             Gallery(gallery, embedder, name=name, token=milvus_token).close()  # opened for writing, a missing one would be made
         shelf = open_until_done.enter_context(Gallery(gallery, embedder, writable=age is not None, name=name, token=milvus_token))

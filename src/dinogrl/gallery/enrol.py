@@ -68,7 +68,7 @@ def _embed_and_add(
     tracklets = [tracklet for _, tracklet in new]
     batch = embedder.trained.recipe.evaluation.batch
     loader = evaluation_loader(tracklets, data, sampling="segments", batch=batch)
-    embeddings = extract(embedder.network, loader, embedder.device, fingerprint=embedder.fingerprint)
+    embeddings = extract(embedder.network, loader, embedder.device, fingerprint=embedder.fingerprint, bfloat16=embedder.bfloat16)
     pictures = [make_strip([t.path(i) for i in range(len(t.frames))]) if strips else None for t in tracklets]
     return gallery.add([entry for entry, _ in new], embeddings.parts, strips=pictures, replace=replace)
 

@@ -25,9 +25,9 @@ def silhouette_sheet(images: Sequence[Path], out: Path, *, dinov2: str | None = 
     """Write a sheet of the pictures, each with its silhouette below: probability of the person, white is 1.
 
     ``images``: people cut out, a file each or folders of such files, visible and infrared mixed as you like. E_m is set from their
-    frozen tokens alone, without labels and without training (``mask_start: centre`` of the paper's recipe at its full size). ``dinov2``: weights
-    of a ViT-S/14, else $DINOGRL_DINOV2 or the hub's. Raises :class:`DataError` for fewer than two images or an unreadable one,
-    :class:`CheckpointError` for weights that cannot be used.
+    frozen tokens alone, without labels and without training (``mask_start: centre`` of the paper's recipe at its full size).
+    ``dinov2``: weights of a ViT-S/14, else $DINOGRL_DINOV2 or the hub's. Raises :class:`DataError` for fewer than two images or an
+    unreadable one, :class:`CheckpointError` for weights that cannot be used.
     """
     pictures = [picture for given in images for picture in (_of_folder(given) if given.is_dir() else [given])]
     if len(pictures) < 2:
