@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from dinogrl.data.frames import decode, encode_jpeg, encode_png, fault, read_clip, read_frame, resize, write_image
+from dinogrl.data.tiff_orientation import as_stored
 from dinogrl.errors import DataError
 from dinogrl.records import Modality, Tracklet
 
@@ -55,6 +57,35 @@ def test_orientation_tag_is_ignored(mode: str, kind: str) -> None:
     tags[274] = 6
     Pillow.fromarray(picture(40, 30)).convert(mode).save(buffer, kind, exif=tags)
     assert decode(buffer.getvalue()).shape == (40, 30, 3)
+
+
+def tiff(image: np.ndarray, orientation: int, order: str, large: bool) -> bytes:
+    """An uncompressed TIFF, written entry by entry: Pillow writes one of the four kinds only."""
+    height, width = image.shape[:2]
+    wide, head = ("Q", 16) if large else ("I", 8)
+    start = head + image.size
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, head)]
+    entries += [(274, 3, 1, orientation), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, image.size)]
+    first = (b"II" if order == "<" else b"MM") + struct.pack(
+        order + ("HHHQ" if large else "HI"), *([43, 8, 0] if large else [42]), start
+    )
+    out = first + image.tobytes() + struct.pack(order + ("Q" if large else "H"), len(entries))
+    for tag, kind, count, value in entries:
+        content = struct.pack(order + ("H" if kind == 3 else "I"), value)
+        out += struct.pack(order + "HH" + wide, tag, kind, count) + content.ljust(8 if large else 4, b"\0")
+    return out + struct.pack(order + wide, 0)
+
+
+@pytest.mark.parametrize(("order", "large"), [("<", False), (">", False), ("<", True), (">", True)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_taken_as_stored_too(orientation: int, order: str, large: bool) -> None:
+    """OpenCV turns a TIFF even when told not to."""
+    assert np.array_equal(decode(tiff(picture(40, 30), orientation, order, large)), picture(40, 30))
+
+
+@given(st.sampled_from([b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]), st.binary(max_size=80))
+def test_bytes_that_only_begin_like_a_tiff_change_their_length_never(head: bytes, junk: bytes) -> None:
+    assert len(as_stored(head + junk)) == len(head + junk)
 
 
 @pytest.mark.parametrize("source", [(300, 140), (512, 256), (90, 200), (128, 64), (257, 129), (31, 17)])

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from dinogrl.data.tiff_orientation import as_stored
 from dinogrl.errors import DataError, in_one_line
 from dinogrl.recipes.schema import BrokenFrames
 from dinogrl.records import Tracklet
@@ -87,7 +88,7 @@ def _decode_jpeg(content: bytes) -> Image:
 
 def _decode_other(content: bytes) -> Image:
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(as_stored(content), np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DataError(f"is truncated or broken ({in_one_line(error, 120)})") from error
     if image is None:
