@@ -65,6 +65,7 @@ def test_many_findings_of_one_sort_are_counted_unless_all_are_asked_for(tmp_path
         (["simulate", "new", "--size", "²x128"], "height x width"),
         (["simulate", "new", "--identities", "4", "--test-identities", "4"], "at least one for training"),
         (["simulate", "new", "--motion", "nowhere"], "nowhere"),
+        (["simulate", "new", "--motion-rate", "60"], "without --motion"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -86,9 +87,10 @@ def test_every_option_of_simulate_reaches_the_world(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("dinogrl.simulation.simulate.simulate", draw)
     line = "--layout llcm --identities 9 --test-identities 3 --cameras 5 --tracklets 4 --frames 7 --size 96x48 --occlusion 0.6"
-    line += f" --looseness 0.2 --no-silhouettes --motion {tmp_path} --seed 8"
+    line += f" --looseness 0.2 --no-silhouettes --motion {tmp_path} --motion-rate 60 --seed 8"
     assert cli.main(["simulate", str(tmp_path / "out"), *line.split()]) == 0
-    expected = Settings("llcm", 9, 3, 5, 4, 7, 96, 48, 8, occlusion=0.6, looseness=0.2, silhouettes=False, motion=tmp_path)
+    hard = {"occlusion": 0.6, "looseness": 0.2, "silhouettes": False}
+    expected = Settings("llcm", 9, 3, 5, 4, 7, 96, 48, 8, motion=tmp_path, motion_rate=60, **hard)
     assert given == [(tmp_path / "out", expected)]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, DinogrlError
 from dinogrl.records import Modality
 from dinogrl.simulation.acclaim import bone_ends, read_amc, read_asf
 from dinogrl.simulation.body import INDEX, PARENTS, Body, draw_body
 from dinogrl.simulation.gait import set_on_feet
 from dinogrl.simulation.motion_capture import load_motions, our_joints, walking_part
+from dinogrl.simulation.settings import PUBLIC_RATE, Settings
+from dinogrl.simulation.simulate import read_settings, simulate
 from dinogrl.simulation.world import World
 
 ASF = """# a leg of two bones
@@ -175,13 +178,39 @@ def test_a_folder_without_walks_is_refused_with_what_there_is(tmp_path):
         load_motions(tmp_path)
 
 
+def thinned(folder: Path, shared: Path, factor: int) -> Path:
+    """A real recording of 120 frames a second, every ``factor``-th frame of it."""
+    head, frames = (shared / "data/cmu_walk/02/02_01.amc").read_text().split("\n1\n", 1)
+    kept = [f"{number}\n{frame}" for number, frame in enumerate(re.split(r"\n\d+\n", frames)[::factor], 1)]
+    (folder / "02_01.amc").write_text("\n".join([head, *kept]))
+    (folder / "02.asf").write_bytes((shared / "data/cmu_walk/02/02.asf").read_bytes())
+    return folder
+
+
 def test_a_recording_at_another_rate_is_refused_with_its_speed(tmp_path, shared):
-    head, *frames = (shared / "data/cmu_walk/02/02_01.amc").read_text().split("\n1\n", 1)
-    kept = [f"{number}\n{frame}" for number, frame in enumerate(re.split(r"\n\d+\n", frames[0])[::8], 1)]
-    (tmp_path / "02_01.amc").write_text("\n".join([head, *kept]))
-    (tmp_path / "02.asf").write_bytes((shared / "data/cmu_walk/02/02.asf").read_bytes())
-    with pytest.raises(DataError, match=r"nobody walks .*\(1, (8|9|1\d)\S* to .*120 frames a second"):
-        load_motions(tmp_path)
+    with pytest.raises(DataError, match=r"nobody walks .*\(1, (8|9|1\d)\S* to .*120 frames a second.*--motion-rate"):
+        load_motions(thinned(tmp_path, shared, 8))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_same_walk_at_another_rate_is_the_same_walk(tmp_path, shared, factor):
+    [[whole]] = load_motions(thinned(tmp_path, shared, 1))
+    [[fewer]] = load_motions(thinned(tmp_path, shared, factor), rate=120 / factor)
+    assert fewer.seconds == pytest.approx(whole.seconds, abs=0.1)
+    assert len(fewer.directions) == pytest.approx(len(whole.directions), abs=5)  # samples a second of the loop, not of the file
+
+
+def test_the_rate_of_the_recordings_is_written_down(tmp_path, shared):
+    (tmp_path / "walks").mkdir()
+    walks = thinned(tmp_path / "walks", shared, 4)
+    small = {"layout": "folder", "identities": 2, "cameras": 2, "tracklets": 1, "frames": 2, "height": 32, "width": 16}
+    for rate, name in ((30, "right"), (40, "other")):
+        simulate(tmp_path / name, motion=walks, motion_rate=rate, **small, workers=1)
+        assert read_settings(tmp_path / name).motion_rate == rate
+    pictures = [sorted(path.read_bytes() for path in (tmp_path / name).rglob("*.jpg")) for name in ("right", "other")]
+    assert pictures[0] != pictures[1]  # another tempo
+    with pytest.raises(DinogrlError, match=r"motion_rate is nan .*from 10 to 1000"):
+        Settings(motion_rate=float("nan"))
 
 
 def test_of_two_skeletons_the_recordings_own_is_the_one_it_is_named_after(tmp_path, shared):
@@ -201,7 +230,7 @@ def recorded(shared):
         amc = shared / "data/cmu_walk" / f"{number}.amc"
         skeleton = read_asf(amc.parent / f"{amc.parent.name}.asf")
         moved = read_amc(amc, skeleton)
-        found.append((our_joints(bone_ends(skeleton, moved)), walking_part(skeleton, moved)))
+        found.append((our_joints(bone_ends(skeleton, moved)), walking_part(skeleton, moved, PUBLIC_RATE)))
     return found
 
 

@@ -47,6 +47,9 @@ def simulate(
     motion: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of ASF/AMC motion capture to walk by, in place of a model of gait.")
     ] = None,
+    motion_rate: Annotated[
+        float | None, typer.Option(min=10, max=1000, help="Frames a second of these recordings; 120 where not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same world.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores where not given.")] = None,
 ) -> None:
@@ -54,9 +57,12 @@ def simulate(
 
     Example: dinogrl simulate worlds/one --layout hitsz-vcm --identities 40 --seed 1
     """
+    from dinogrl.simulation.settings import PUBLIC_RATE
     from dinogrl.simulation.simulate import Settings
     from dinogrl.simulation.simulate import simulate as draw
 
+    if motion_rate is not None and motion is None:
+        raise DinogrlError("--motion-rate is given without --motion; give the folder of the recordings too")
     height, width = parse_size(size)
     settings = Settings(
         layout=layout,
@@ -72,6 +78,7 @@ def simulate(
         looseness=looseness,
         silhouettes=silhouettes,
         motion=motion,
+        motion_rate=PUBLIC_RATE if motion_rate is None else motion_rate,
     )
     with progress() as tell:
         world = draw(out, settings, workers=workers, on_progress=lambda done, total: tell("simulate", done, total, "tracklets"))

@@ -12,9 +12,8 @@ from dinogrl.errors import DataError
 from dinogrl.simulation.acclaim import Doubles, Skeleton, bone_ends, read_amc, read_asf
 from dinogrl.simulation.body import BONES, INDEX, JOINTS, PARENTS, Floats
 from dinogrl.simulation.gait import Motion
+from dinogrl.simulation.settings import PUBLIC_RATE
 
-RATE = 120.0
-"""Frames a second of the public recordings; the files do not say."""
 SAMPLES_A_SECOND = 48
 WALKING = (0.5, 2.1)
 """Metres a second between which somebody walks."""
@@ -33,12 +32,12 @@ ENDS = {
 }  # fmt: skip
 
 
-def load_motions(folder: Path) -> tuple[tuple[Motion, ...], ...]:
+def load_motions(folder: Path, rate: float = PUBLIC_RATE) -> tuple[tuple[Motion, ...], ...]:
     """All walks below a folder, one group a skeleton (a subject): AMC files that lie beside their ASF file.
 
-    Of several skeletons in one folder a recording's is the one whose name its own begins with. Recordings in which nobody walks
-    (standing, running) are left out. Raises :class:`DataError` naming file and line for a broken file, and where no walk is
-    found, saying what was.
+    ``rate``: frames a second of all the recordings; the files do not say. Of several skeletons in one folder a recording's is the
+    one whose name its own begins with. Recordings in which nobody walks (standing, running) are left out. Raises
+    :class:`DataError` naming file and line for a broken file, and where no walk is found, saying what was.
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in {".asf", ".amc"})
     skeletons = {path: read_asf(path) for path in files if path.suffix.lower() == ".asf"}
@@ -50,16 +49,16 @@ def load_motions(folder: Path) -> tuple[tuple[Motion, ...], ...]:
             continue
         moved = read_amc(amc, skeletons[asf])
         try:
-            walk = walking_part(skeletons[asf], moved)
+            walk = walking_part(skeletons[asf], moved, rate)
         except DataError as error:
             raise DataError(f"{asf}: {error}") from error
         if walk is None:
-            left_out.append(_usual_speed(skeletons[asf], moved))
+            left_out.append(_usual_speed(skeletons[asf], moved, rate))
         else:
             walks[asf].append(walk)
     groups = tuple(tuple(group) for group in walks.values() if group)
     if not groups:
-        raise DataError(f"no walk found below {folder}: {_what_there_is(folder, skeletons, left_out)}")
+        raise DataError(f"no walk found below {folder}: {_what_there_is(folder, skeletons, left_out, rate)}")
     return groups
 
 
@@ -70,7 +69,7 @@ def _skeleton_of(amc: Path, skeletons: Iterable[Path]) -> Path | None:
     return max((asf for asf in beside if amc.stem.startswith(asf.stem)), key=lambda asf: len(asf.stem), default=None)
 
 
-def _what_there_is(folder: Path, skeletons: Mapping[Path, Skeleton], speeds: list[float]) -> str:
+def _what_there_is(folder: Path, skeletons: Mapping[Path, Skeleton], speeds: list[float], rate: float) -> str:
     if not Path(folder).is_dir():
         return "it is no folder; give one with .asf skeletons and .amc recordings beside them"
     if not skeletons:
@@ -79,8 +78,8 @@ def _what_there_is(folder: Path, skeletons: Mapping[Path, Skeleton], speeds: lis
         return f"no .amc recording lies beside {min(skeletons)}; put each skeleton into the folder of its recordings"
     return (
         f"nobody walks for {LEAST_SECONDS} s at {WALKING[0]} to {WALKING[1]} metres a second in its recordings ({len(speeds)}, "
-        f"{min(speeds):.1f} to {max(speeds):.1f} metres a second); they are read as the CMU's are, {RATE:.0f} frames a second, one "
-        "unit being 1 / length inches (:units in the .asf)"
+        f"{min(speeds):.1f} to {max(speeds):.1f} metres a second); they are read as {rate:g} frames a second, one unit being "
+        "1 / length inches (:units in the .asf); if they were recorded at another rate, give it (--motion-rate)"
     )
 
 
@@ -96,7 +95,7 @@ def our_joints(ends: dict[str, Doubles]) -> Doubles:
     return joints[..., [2, 0, 1]]
 
 
-def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float = RATE) -> Motion | None:
+def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float) -> Motion | None:
     """The walk in a recording, turned to face +x and closed to a loop of whole gait cycles; None where nobody walks that far."""
     joints = our_joints(bone_ends(skeleton, moved))
     velocity = _smooth(np.gradient(joints[:, INDEX["pelvis"], :2], axis=0) * rate, rate)
@@ -121,10 +120,10 @@ def walking_part(skeleton: Skeleton, moved: dict[str, Doubles], rate: float = RA
     return Motion(_resample(closed, max(round(seconds * SAMPLES_A_SECOND), 16)), seconds)
 
 
-def _usual_speed(skeleton: Skeleton, moved: dict[str, Doubles]) -> float:
+def _usual_speed(skeleton: Skeleton, moved: dict[str, Doubles], rate: float) -> float:
     """Metres a second over the ground: the median over a recording."""
     steps = np.diff(bone_ends(skeleton, moved)["root"][:, [2, 0]], axis=0)
-    return float(np.median(np.linalg.norm(steps, axis=1)) * RATE) if len(steps) else 0.0
+    return float(np.median(np.linalg.norm(steps, axis=1)) * rate) if len(steps) else 0.0
 
 
 def _best_loop(directions: Doubles, rate: float) -> tuple[int, int] | None:

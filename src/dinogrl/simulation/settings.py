@@ -8,6 +8,9 @@ from typing import Any
 
 from dinogrl.errors import DinogrlError
 
+PUBLIC_RATE = 120.0
+"""Frames a second of the CMU's motion capture."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -37,6 +40,8 @@ class Settings:
     """Write the true silhouettes beside the frames."""
     motion: Path | None = None
     """Folder of ASF/AMC motion capture to walk by; None walks by a model."""
+    motion_rate: float = PUBLIC_RATE
+    """Frames a second of these recordings: the files do not say."""
 
     def __post_init__(self) -> None:
         if self.motion is not None:
@@ -50,6 +55,8 @@ class Settings:
         for name, high in (("seen_by", 1.0), ("occlusion", 1.0), ("looseness", 3.0)):
             if not 0 <= getattr(self, name) <= high:
                 raise DinogrlError(f"{name} is {getattr(self, name)}; give a number from 0 to {high:g}")
+        if not 10 <= self.motion_rate <= 1000:
+            raise DinogrlError(f"motion_rate is {self.motion_rate:g} frames a second; give a number from 10 to 1000")
         if not 1 <= self.test < self.identities:
             raise DinogrlError(
                 f"test_identities is {self.test} of {self.identities}; leave at least one for training and one for the test"

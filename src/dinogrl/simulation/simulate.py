@@ -68,7 +68,7 @@ def simulate(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DinogrlError(f"{out} is there already and not an empty folder; give a new folder, or remove it")
     layout = plan(settings)
-    motions = load_motions(settings.motion) if settings.motion is not None else ()
+    motions = load_motions(settings.motion, settings.motion_rate) if settings.motion is not None else ()
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     total, done = sum(len(take.files) for take in layout.takes), 0
     try:
