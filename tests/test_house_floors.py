@@ -17,6 +17,7 @@ FLOORS = {
     "config": 0,
     "distances": 0,
     "distributed": 0,
+    "locks": 0,
     "memory": 0,
     "runtime": 0,
     "catalog": 0,

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from dinogrl.checkpoints import expect_no_file, write_atomically
 from dinogrl.errors import DataError
 from dinogrl.footage.boxes import Boxes
 from dinogrl.footage.video import is_stream, picture_paths
+from dinogrl.locks import held
 
 _BLOCKS, _BLOCK = 16, 1 << 20
 
@@ -68,17 +68,11 @@ def open_entry(
     expect_no_file(out, "the tracklets")
     notes = out / ".footage"
     notes.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(notes / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(f"another process is cutting {source} into {out}; wait for it, or give another --out") from error
-    try:
+    refusal = DataError(f"another process is cutting {source} into {out}; wait for it, or give another --out")
+    with held(notes / f"{key}.lock", refusal):
         entry = Entry(notes / f"{key}.json", source, choices)
         entry.recall(replace, remove)
         yield entry
-    finally:
-        lock.release()
 
 
 class Entry:

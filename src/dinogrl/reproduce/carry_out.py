@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dinogrl import config
-from dinogrl.errors import TrainingError
+from dinogrl.errors import DinogrlError, TrainingError
 from dinogrl.evaluation.results import Metrics, read_metrics
+from dinogrl.locks import held
 from dinogrl.recipes import Recipe
 from dinogrl.reproduce.plan import Run
 from dinogrl.reproduce.watching import Watcher, training_steps
@@ -44,7 +44,7 @@ def carry_out(runs: Sequence[Run], data: Path, tell: Watcher, after_each: Callab
                     _finish(
                         run, data, partial(_named, tell, f"{run.recipe.name}, seed {run.recipe.seed} [{number}/{len(waiting)}]")
                     )
-            except Timeout:
+            except _Busy:
                 busy.append(run)
                 continue
             except TrainingError as error:
@@ -56,10 +56,14 @@ def carry_out(runs: Sequence[Run], data: Path, tell: Watcher, after_each: Callab
     return failed
 
 
-def _claimed(run: Run) -> FileLock:
-    """A lock that its process loses when it ends, however it ends."""
+class _Busy(DinogrlError):
+    """Another process is at a run."""
+
+
+def _claimed(run: Run) -> AbstractContextManager[None]:
+    """The run is this process's alone, until it ends, however it ends."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(run.folder / ".lock", timeout=0)
+    return held(run.folder / ".lock", _Busy(f"another process is at work in {run.folder}"))
 
 
 def _finish(run: Run, data: Path, tell: Watcher) -> None:

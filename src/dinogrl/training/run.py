@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy
@@ -24,6 +23,7 @@ from dinogrl.embedding.prepare import search_aids
 from dinogrl.embedding.search_aids import store_aids
 from dinogrl.errors import DataError, TrainingError
 from dinogrl.evaluation.protocols import PROTOCOLS
+from dinogrl.locks import held
 from dinogrl.losses import Objective
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.build import build_model
@@ -165,18 +165,10 @@ def _finished(out: Path, resume: bool) -> bool:
     return False
 
 
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
+def _claimed(out: Path) -> AbstractContextManager[None]:
     """The folder is this training's alone, until its process ends, however it ends."""
-    lock = FileLock(out / ".training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TrainingError(f"another training is at work in {out}; wait until it has ended, or choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    refusal = TrainingError(f"another training is at work in {out}; wait until it has ended, or choose another --out")
+    return held(out / ".training.lock", refusal)
 
 
 def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLoader:
