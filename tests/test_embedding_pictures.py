@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,17 @@ def test_grey_pictures_are_read_as_grey_files_are(embedder: Embedder) -> None:
         np.testing.assert_array_equal(embedder.embed(form, "infrared"), wanted)
 
 
+def test_an_image_of_pillow_whose_file_is_cut_short_is_told(embedder: Embedder, folder: Path) -> None:
+    content = io.BytesIO()
+    Pillow.fromarray(PICTURES[0]).save(content, "JPEG")
+    cut = Pillow.open(io.BytesIO(content.getvalue()[:-100]))
+    closed = Pillow.open(folder / "0.png")
+    closed.close()
+    for broken in (cut, closed):
+        with pytest.raises(DataError, match=r"given an image of Pillow that cannot be read \(.+\); restore its file"):
+            embedder.embed([broken], "visible")
+
+
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
@@ -76,6 +88,10 @@ def test_grey_pictures_are_read_as_grey_files_are(embedder: Embedder) -> None:
         (torch.zeros(2, 3, 64, 32, dtype=torch.uint8), r"\(3, 64, 32\) of uint8; the colours come last: .*permute\(1, 2, 0\)"),
         ([np.zeros((64, 32, 4), np.uint8)], r"given \(64, 32, 4\)"),
         ([np.zeros((0, 32, 3), np.uint8)], r"given \(0, 32, 3\)"),
+        ([torch.zeros(64, 32, 3, dtype=torch.bfloat16)], r"given a tensor \(64, 32, 3\) of torch.bfloat16"),
+        ([torch.zeros(64, 32, dtype=torch.uint8).to_sparse()], r"given a tensor \(64, 32\) .*[Ss]parse"),
+        ([Pillow.fromarray(np.full((64, 32), 9000, np.uint16))], "of mode I;16, expected 8 bits a pixel; scale"),
+        ([Pillow.fromarray(np.full((64, 32), 0.5, np.float32))], "of mode F, expected 8 bits"),
     ],
 )
 def test_other_forms_are_refused_in_words(embedder: Embedder, frames: Any, message: str) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dinogrl.data.frames import Image, read_frame, resize
-from dinogrl.errors import DataError
+from dinogrl.errors import DataError, in_one_line
 
 
+@runtime_checkable
 class PillowImage(Protocol):
     """What is needed of an image of Pillow, which need not be installed."""
+
+    mode: str
+    """Of its pixels: "RGB", "L" and many more."""
 
     def convert(self, mode: str) -> Any:
         """The same picture in another mode."""
@@ -48,10 +52,10 @@ def pixels(frame: Frame, size: tuple[int, int]) -> Image:
     """One frame as RGB (H,W,3) uint8 of ``size``. Raises :class:`DataError` for what cannot be read as one."""
     if isinstance(frame, (str, Path)):
         return read_frame(frame, size)
-    if hasattr(frame, "convert"):
-        frame = np.asarray(frame.convert("RGB"))
+    if isinstance(frame, PillowImage):
+        frame = _of_pillow(frame)
     if isinstance(frame, Tensor):
-        frame = frame.detach().cpu().numpy()
+        frame = _of_tensor(frame)
     if not isinstance(frame, np.ndarray):
         raise DataError(f"given a {type(frame).__name__} for a frame, expected a path, an array, a tensor or an image of Pillow")
     grey = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1)
@@ -62,6 +66,28 @@ def pixels(frame: Frame, size: tuple[int, int]) -> Image:
     if grey:
         frame = np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)
     return resize(np.require(frame, requirements=["C", "W"]), size)  # a frozen array, as Pillow's, would make torch complain
+
+
+def _of_pillow(image: PillowImage) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):  # Pillow would cut off at 255: a 16-bit infrared picture would be white
+        raise DataError(
+            f"given an image of Pillow of mode {image.mode}, expected 8 bits a pixel; scale its numbers to 0 to 255 first"
+        )
+    try:
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # it reads its file only now
+        raise DataError(f"given an image of Pillow that cannot be read ({in_one_line(error, 120)}); restore its file") from error
+
+
+def _of_tensor(frame: Tensor) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = frame.detach().cpu().numpy()
+    except (TypeError, NotImplementedError) as error:  # bfloat16, sparse, without data: there are no such arrays
+        raise DataError(
+            f"a frame must be uint8, RGB (H,W,3) or grey (H,W), given a tensor {tuple(frame.shape)} of {frame.dtype}: "
+            f"{in_one_line(error, 120)}"
+        ) from error
+    return found
 
 
 def _advice(frame: NDArray[Any]) -> str:
