@@ -78,9 +78,18 @@ def test_few_close_pairs_and_many_agree(name: str, monkeypatch: pytest.MonkeyPat
     """Close pairs are done one by one, or the whole tile in float64: the same either way."""
     a = embeddings(40, 2, width=64)
     b = np.concatenate([a[:3] + 1e-4 * embeddings(3, 3, width=64), embeddings(30, 4, width=64)])
-    for many in (1, 10**9):
+    for many, chunk in ((1, 2**21), (10**9, 2**21), (1, 1)):  # the last: one close pair at a time
         monkeypatch.setattr(distances, "MANY", many)
+        monkeypatch.setattr(distances, "CHUNK", chunk)
         np.testing.assert_allclose(DISTANCES[name](a, b), truth(name, a, b), rtol=1e-5)
+
+
+def test_a_close_pair_of_large_vectors_stays_exact_beside_small_ones() -> None:
+    """What is close is a share of the pair's own norms, not of the smallest in the tile."""
+    a, b = embeddings(80, 0, parts=1), embeddings(80, 1, parts=1)
+    a[0] *= 3e3
+    b[0] = a[0] + 20 * embeddings(1, 2, parts=1)[0]
+    np.testing.assert_allclose(mean_part_distance(a, b), truth("mean_part", a, b), rtol=1e-5)
 
 
 def test_a_vector_is_at_no_distance_from_itself() -> None:
@@ -120,8 +129,11 @@ def test_torch_and_numpy_agree_and_keep_their_kind(name: str) -> None:
     assert isinstance(made, torch.Tensor) and made.dtype == torch.float32
     np.testing.assert_array_equal(made.numpy(), plain)
     doubled = DISTANCES[name](a.astype(np.float64), b.astype(np.float64))
-    assert doubled.dtype == np.float64
+    assert doubled.dtype == np.float64 and DISTANCES[name](a.astype(np.float64), b).dtype == np.float32
     np.testing.assert_allclose(doubled, truth(name, a, b), atol=1e-12)
+    learned = DISTANCES[name](torch.from_numpy(a).requires_grad_(), torch.from_numpy(b))
+    assert not learned.requires_grad, "as a network in training gives them"
+    np.testing.assert_array_equal(learned.numpy(), plain)
     half = DISTANCES[name](torch.from_numpy(a).bfloat16(), torch.from_numpy(b).bfloat16())
     assert half.dtype == torch.float32
     np.testing.assert_allclose(half, plain, rtol=0.02, atol=0.01)
