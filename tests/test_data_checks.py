@@ -190,6 +190,51 @@ def test_published_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     report = check_dataset(root)
     assert report.published == "published counts: differ: query infrared tracklets 8 (published 9)"
     assert report.usable and len(texts(report, "warning")) == 1
+    for people, said in ((4, "differ: train visible identities 2 (published 4)"), (5, "not compared (2 training identities, ")):
+        monkeypatch.setitem(DATASETS["hitsz-vcm"].published, "train visible", Counts(people, 8, 100))
+        assert check_dataset(root).published.startswith(f"published counts: {said}"), "half of them are enough to compare"
+
+
+def test_auxiliary_tracklets_are_part_of_the_training(tmp_path: Path) -> None:
+    root = MAKE["buptcampus"](tmp_path)
+    dataset = open_dataset(root)
+    dataset.auxiliary[0].path(0).write_bytes(b"this is text")
+    report = check_dataset(root)
+    assert not report.training and report.evaluation
+    somebody = dataset.identity_names[dataset.auxiliary[0].identity]
+    paths = json.loads((root / "data_paths.json").read_text())
+    paths[somebody]["RGB"]["W4"]["9"] = paths[somebody]["RGB"]["W4"]["1"]
+    (root / "data_paths.json").write_text(json.dumps(paths))
+    (root / "query.txt").write_text((root / "query.txt").read_text() + f"{somebody} RGB W4 9\n")
+    assert any(f"identity {somebody}: is in both" in text for text in texts(check_dataset(root), "warning"))
+
+
+def test_who_was_seen_by_one_modality_only_is_counted(tmp_path: Path) -> None:
+    root = tiny_datasets.folder(tmp_path, people=4)
+    for number, modality in ((8, "visible"), (9, "infrared")):
+        for camera in ("gate", "yard"):
+            shutil.rmtree(root / f"train/person{number}/{camera}/{modality}")
+    for camera in ("gate", "yard"):
+        shutil.rmtree(root / f"test/person12/{camera}/visible")
+    report = check_dataset(root)
+    assert report.usable
+    assert "training tracklets: 2 identities were seen by one modality only and are never drawn" in texts(report, "note")
+    lonely = (
+        "test tracklets: 2 queries have no gallery tracklet of the other modality, the first is test/person12/gate/infrared/walk1"
+    )
+    assert lonely in texts(report, "note")
+    shutil.rmtree(root / "test/person12/gate")
+    assert any("1 queries have no gallery tracklet" in text for text in texts(check_dataset(root), "note"))
+
+
+def test_one_name_among_the_nameless_asks_for_all(tmp_path: Path) -> None:
+    root = tiny_datasets.folder(tmp_path, levels=(), people=2)
+    for number in (8, 9):
+        (root / f"person{number}").rename(root / f"unknown-{number}")
+    assert check_dataset(root).search_only
+    (root / "unknown-8").rename(root / "anna")
+    report = check_dataset(root)
+    assert not report.search_only and report.training
 
 
 def test_real_totals_are_the_published_ones() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tiny_datasets
 from dinogrl.data.datasets import DATASETS, find_layout, open_dataset
+from dinogrl.data.datasets.layout import SIMULATION_CARD
 from dinogrl.data.natural_order import natural_sorted
 from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.records import Dataset, Modality, Tracklet
@@ -224,6 +225,22 @@ def test_bupt_numbers_identities_as_text(tmp_path: Path) -> None:
     assert {t.modality for t in dataset.query} == {t.modality for t in dataset.gallery} == set(Modality)
 
 
+@pytest.mark.parametrize("given", ["", "DATA"])
+def test_bupt_says_that_it_is_simulated_wherever_it_is_opened(tmp_path: Path, given: str) -> None:
+    root = tiny_datasets.buptcampus(tmp_path)
+    assert not open_dataset(root / given).simulated
+    (root / SIMULATION_CARD).write_text("{}")
+    assert open_dataset(root / given).simulated
+
+
+def test_bupt_numbers_a_camera_that_nobody_knows_behind_the_known_ones(tmp_path: Path) -> None:
+    root = tiny_datasets.buptcampus(tmp_path)
+    for path in (root / "data_paths.json", *root.glob("*.txt")):
+        path.write_text(path.read_text().replace('"CQ1"', '"NEW"').replace(" CQ1 ", " NEW "))
+    dataset = open_dataset(root)
+    assert {dataset.camera_names[t.camera]: t.camera for t in dataset.gallery} == {"NEW": 6}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -304,6 +321,17 @@ def test_nothing_known_says_what_was_expected(tmp_path: Path) -> None:
     tiny_datasets.hitsz_vcm(tmp_path / "HITSZ-VCM", train=2, test=1)
     with pytest.raises(DataError, match=r"there is one in .*HITSZ-VCM"):
         open_dataset(tmp_path)
+
+
+def test_a_test_part_alone_opens(tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_datasets.folder(tmp_path, levels=("test",)))
+    assert not dataset.train and dataset.query and dataset.gallery
+
+
+def test_a_dataset_that_gives_no_tracklet_is_told(tmp_path: Path) -> None:
+    root = tiny_datasets.hitsz_vcm(tmp_path, train=2, test=1)
+    with pytest.raises(DataError, match=r"holds no usable tracklet as hitsz-vcm; `dinogrl check .*` says why"):
+        open_dataset(root, min_frames=100)
 
 
 def test_another_layout_than_what_lies_there_is_named(tmp_path: Path) -> None:
