@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +83,31 @@ def test_a_truncated_film_gives_what_is_there_and_a_warning(tmp_path: Path, shar
     assert len(warnings) == 1 and "truncated" in warnings[0]
 
 
+def test_frames_that_are_broken_in_the_middle_are_counted(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mp4", 30, lambda frame: draw(TWO, frame))
+    content = bytearray(path.read_bytes())
+    with load_av().open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for start, size in packets[10:13]:
+        content[start : start + size] = bytes(size)
+    path.write_bytes(bytes(content))
+    indices, _, warnings = looked_at(path)
+    assert len(indices) == 27 and len(warnings) == 2
+    assert warnings[0] == "3 broken packets were passed over" and warnings[1].startswith("27 of 30 frames could be decoded")
+
+
+def test_the_clock_of_a_phone_knows_its_zone(tmp_path: Path) -> None:
+    """Apple's key beside the usual one, which is rounded to UTC."""
+    clocks = {"com.apple.quicktime.creationdate": "2026-03-01T14:00:00+0200", "creation_time": "2026-03-01T12:00:01Z"}
+    with load_av().open(str(tmp_path / "phone.mov"), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update(clocks)
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = WIDTH, HEIGHT
+        container.mux([*stream.encode(load_av().VideoFrame.from_ndarray(draw(TWO, 0), format="rgb24")), *stream.encode()])
+    with open_source(tmp_path / "phone.mov") as source:
+        assert source.started is not None and source.started.isoformat() == "2026-03-01T14:00:00+02:00"
+
+
 def test_a_film_of_changing_rate_is_not_taken_for_a_truncated_one(tmp_path: Path) -> None:
     """Matroska counts no frames: how many there should be is worked out from a mean rate, which says little here."""
     with load_av().open(str(tmp_path / "screen.mkv"), "w") as container:
@@ -96,6 +122,25 @@ def test_a_film_of_changing_rate_is_not_taken_for_a_truncated_one(tmp_path: Path
         assert source.frames == pytest.approx(101, abs=5), "more than the 41 there are"
         times = [picture.time for picture in source.pictures(Thinning()) if picture is not None]
     assert len(times) == 41 and times[-1] == pytest.approx(10, abs=0.01) and source.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([7.0, 7.1, 7.2, 7.3, 7.4], [0, 0.1, 0.2, 0.3, 0.4]),
+        ([3.0, 3.1, 3.1, 1.0, 3.5], [0, 0.1, 0.2, 0.3, 0.5]),
+        ([None, None, None], [0, 0.1, 0.2]),
+    ],
+)
+def test_times_begin_at_zero_and_only_rise(
+    film: Path, stamps: list[float | None], expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recordings cut out of longer ones begin anywhere; those of poor cameras stand still, or run backwards."""
+    with open_source(film) as source:
+        frame = next(source._decoded())
+        stamped = [SimpleNamespace(time=stamp, rotation=0, to_ndarray=frame.to_ndarray) for stamp in stamps]
+        monkeypatch.setattr(source, "_decoded", lambda: iter(stamped))
+        assert [picture.time for picture in source.pictures(Thinning())] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
