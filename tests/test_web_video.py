@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import resource
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -11,10 +14,13 @@ import numpy as np
 import pytest
 
 from dinogrl.errors import DataError
-from dinogrl.web.cutting import Cutter, Stopped, check_video
+from dinogrl.records import Modality
+from dinogrl.web import cutting
+from dinogrl.web.cutting import Cutter, Found, Stopped, check_video
 from dinogrl.web.limits import MB, Limits
 from dinogrl.web.service import Settings
-from tiny_films import TWO, draw, write_film
+from tiny_children import outstays
+from tiny_films import TWO, Finder, Walker, draw, write_film
 from tiny_server import make_home, send, served
 
 GO_ON = Event()
@@ -32,6 +38,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_a_container_declares(film: Path, tmp_path: Path) -> None:
     check_video(film, Limits())
+    check_video(film, Limits(video_seconds=2))  # a second more is taken, and not looked at
     with pytest.raises(DataError, match=r"lasts 3 seconds; at most 1 are taken"):
         check_video(film, Limits(video_seconds=1))
     with pytest.raises(DataError, match=r"has 240 x 144 pixels a frame; at most 0\.01 million"):
@@ -55,6 +62,57 @@ def test_a_list_of_other_files_leads_nowhere(tmp_path: Path) -> None:
         (tmp_path / "0001.mp4").write_text(content)
         with pytest.raises(DataError):
             check_video(tmp_path / "0001.mp4", Limits())
+
+
+@pytest.mark.parametrize(("given", "seen"), [("infrared", "INFRARED"), ("visible", "VISIBLE"), ("auto", "VISIBLE")])
+def test_it_is_cut_as_it_was_sent(given: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other process does, in this one: the modality of the upload, two seconds at most, tracklets of four frames too."""
+    walkers = (TWO[0], Walker(200, 70, -1.5, colour=1, last=7))
+    film = write_film(tmp_path / "film.mp4", 30, lambda number: draw(walkers, number))
+    monkeypatch.setattr(cutting, "_bound", lambda limits: None)
+    monkeypatch.setattr("dinogrl.footage.detect.load_detector", lambda *_: Finder(walkers))
+    told: list[tuple[int, int]] = []
+    for _ in range(2):  # the second time with what the first has left
+        found = cutting.cut_here(
+            film, given, tmp_path / "cut", Cutter(Limits(video_seconds=2)), lambda at, of: told.append((at, of))
+        )
+        assert [one["modality"] for one in found] == [seen, seen]
+        assert sorted(len(one["frames"]) for one in found) == [4 + 1, 20 - 2], "the tracker takes two to be sure"
+        assert all(Path(frame).is_file() for one in found for frame in one["frames"])
+        given, seen = "infrared", "INFRARED"
+    assert told[0][0] >= 20 and all(at <= of for at, of in told)
+
+
+def test_what_the_process_says_is_heard_in_order() -> None:
+    here, there = multiprocessing.Pipe(duplex=False)
+    found = [{"modality": "INFRARED", "frames": ["b.jpg", "a.jpg"]}, {"modality": "VISIBLE", "frames": ["c.jpg"]}]
+    for message in ({"frame": 3, "frames": 9}, {"frame": 9, "frames": 9}, {"found": found}):
+        there.send_bytes(json.dumps(message).encode())
+    told: list[tuple[str, int, int]] = []
+    assert cutting._listen(here, Limits(), lambda *words: told.append(words), GO_ON) == [
+        Found(Modality.INFRARED, [Path("b.jpg"), Path("a.jpg")]),
+        Found(Modality.VISIBLE, [Path("c.jpg")]),
+    ]
+    assert told == [("find people", 3, 9), ("find people", 9, 9)]
+
+
+def test_a_process_that_does_not_end_is_killed(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "_cut", outstays)
+    stopping = Event()
+    with pytest.raises(Stopped):
+        Cutter(Limits())(film, "auto", tmp_path / "file", lambda *_: stopping.set(), stopping)
+    assert not (tmp_path / "file").exists(), "it would have been waited for"
+
+
+def test_its_bounds_are_those_of_the_server_or_narrower(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[int, tuple[int, int]] = {}
+    hard = {resource.RLIMIT_CPU: 7}
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (5, hard.get(what, resource.RLIM_INFINITY)))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, bounds: given.update({what: bounds}))
+    cutting._bound(Limits(job_memory=10 * MB))
+    assert given[resource.RLIMIT_CPU] == (7, 7) and given[resource.RLIMIT_FSIZE] == (1024 * MB, resource.RLIM_INFINITY)
+    if Path("/proc/self/statm").exists():
+        assert given[resource.RLIMIT_AS][0] > 10 * MB, "what it has already comes on top"
 
 
 def test_it_is_ended_for_its_time_and_with_the_server(film: Path, tmp_path: Path) -> None:
