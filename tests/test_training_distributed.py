@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,19 +41,16 @@ def gradients(rows: slice, wrap: bool) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def one_of_two(rank: int, port: int, folder: str) -> None:
+def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     found = gradients(slice(4 * rank, 4 * rank + 4), wrap=True)
     torch.save(found, Path(folder, f"{rank}.pt"))
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(one_of_two, (port, str(tmp_path)), nprocs=2)
+    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     alone = gradients(slice(None), wrap=False)
     assert alone.keys() == first.keys() == second.keys()
@@ -71,7 +67,7 @@ def of_two(arguments: list[str], data: Path, out: Path) -> subprocess.CompletedP
     """The command's end. It comes once no process holds the pipes any more: one that is left behind would be waited for."""
     command = [sys.executable, "-m", "dinogrl", "train", "demo_dinogrl", *arguments, "--data", str(data), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_a_loss_that_is_not_finite_ends_all_processes_with_one_line(tiny_world: Path, tmp_path: Path) -> None:
@@ -95,7 +91,8 @@ def test_an_error_of_the_first_process_ends_the_other() -> None:
     assert other.returncode is not None and fabric.strategy.launcher.procs == []
 
 
-def test_the_first_process_names_the_one_that_failed_before_it() -> None:
+def test_the_first_process_names_the_one_that_failed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 600.0)  # it is waited for only until it has ended
     fabric, _ = first_of_two("raise SystemExit(3)")
     with pytest.raises(TrainingError, match="process 2 of 2 ended with exit code 3"), processes.launched(fabric):
         raise RuntimeError("connection closed by peer")
