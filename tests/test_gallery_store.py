@@ -14,7 +14,7 @@ import pytest
 
 from dinogrl.distances import mean_part_distance
 from dinogrl.errors import GalleryError
-from dinogrl.gallery import Added, Entry, Filters, Gallery
+from dinogrl.gallery import Added, Entry, Filters, Gallery, named_query
 from dinogrl.records import Modality
 from tiny_galleries import MODEL, NOON, embeddings, entries
 
@@ -147,6 +147,15 @@ def test_facts_that_nobody_can_keep(facts: dict[str, object]) -> None:
 def test_one_id_twice_in_a_batch(tmp_path: Path) -> None:
     with filled({"address": str(tmp_path / "g")}, 3) as gallery, pytest.raises(GalleryError, match="'t5' is given twice"):
         gallery.add([ENTRIES[5], ENTRIES[6], ENTRIES[5]], PARTS[5:8], fingerprint=MODEL)
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    with filled({"address": str(tmp_path / "g")}, 2) as gallery:
+        with pytest.raises(GalleryError, match=r"no tracklet 'nobody' in .*; it has t0, t1$"):
+            named_query(gallery, "nobody")
+        gallery.remove(["t0", "t1"])
+        with pytest.raises(GalleryError, match=r"; it has none at all$"):
+            named_query(gallery, "t0")
 
 
 def test_removing(place: dict[str, str]) -> None:

@@ -84,5 +84,7 @@ def _missing(id: str, place: str, known: Sequence[str]) -> GalleryError:
     """Ids that hold what was given come before those that are spelled alike: of a long id people remember a part."""
     holding = sorted((one for one in known if id.lower() in one.lower()), key=len) if id else []
     near = holding or difflib.get_close_matches(id, known, n=_NAMED, cutoff=0.55)
-    hint = f"; did you mean {' or '.join(map(repr, near[:_NAMED]))}?" if near else f"; it has {', '.join(known[:_NAMED])} ..."
-    return GalleryError(f"no tracklet {id!r} in {place}{hint}")
+    if near:
+        return GalleryError(f"no tracklet {id!r} in {place}; did you mean {' or '.join(map(repr, near[:_NAMED]))}?")
+    some = f"it has {', '.join(known[:_NAMED])}{' ...' if len(known) > _NAMED else ''}" if known else "it has none at all"
+    return GalleryError(f"no tracklet {id!r} in {place}; {some}")
