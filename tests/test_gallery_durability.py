@@ -155,3 +155,11 @@ def test_removed_vectors_are_gone_from_the_files(tmp_path: Path) -> None:
         assert [row for row in range(10) if not file.rows[row].any()] == [3, 4, 7]
         file.close()
     assert len(list((tmp_path / "g" / "strips").rglob("*.jpg"))) == 7
+
+
+def test_a_process_that_forks_while_a_gallery_is_open_says_nothing_about_it(tmp_path: Path) -> None:
+    """Decoding forks workers; gRPC would say on the screen that it does not look after them."""
+    program = "import os, sys\nfrom dinogrl.gallery import Gallery\nwith Gallery(sys.argv[1], writable=True):\n"
+    program += "    child = os.fork()\n    child or os._exit(0)\n    os.waitpid(child, 0)"
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "people")], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ class MilvusTable:
     def __init__(self, address: str, name: str, token: str = "") -> None:
         self.address, self.name = address, name
         self._documents = f"{name}_documents"
+        # Read when gRPC is loaded. Decoding starts worker processes by fork; none of them speaks gRPC, whose care for them is a
+        # line on the screen that it cannot take care of them.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         with self._said():
             self._client = _connect(address, token)
 
