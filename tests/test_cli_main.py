@@ -45,6 +45,8 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
         (["simulate", "x", "--identities", "one"], "--identities"),
         (["evaluate", "absent.safetensors", "--data", "x"], "no model at absent.safetensors"),
         (["demo", "--seed", "-1"], "--seed"),
+        (["search", "g", "m", "--after", "yesterday"], "Invalid value for '--after': no date or time; write it as 2026-03-01 or "),
+        (["search", "g", "m", "--in", "red"], "Invalid value for '--in': 'red' is not one of 'any', 'visible', 'infrared'"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,6 +19,8 @@ from dinogrl.cli import bench, data, export, footage, gallery, parse, pictures, 
 from dinogrl.cli.screen import Interrupted, complain, note, say
 from dinogrl.errors import DinogrlError, in_one_line
 from dinogrl.memory import keep_freed_memory
+
+_NO_TIME = re.compile(r"Input should be a valid datetime.*")
 
 app = typer.Typer(
     name="dinogrl",
@@ -107,7 +110,8 @@ def _lack_of_memory(error: Exception) -> bool:
 
 def _usage(error: typer.TyperException) -> str:
     """What is wrong with the line that was typed, and where to read on."""
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")
+    message = _NO_TIME.sub("no date or time; write it as 2026-03-01 or 2026-03-01T08:15:00+01:00", message)
     context = getattr(error, "ctx", None)
     return f"{message} (see: {context.command_path if context is not None else 'dinogrl'} --help)" if message else ""
 
