@@ -97,6 +97,7 @@ def test_unknown_names() -> None:
         ("training.milestones=[-1]", "greater than 0"),
         ("model.pooling.stripes=[1,2,4]", "not among pooling.stripes"),
         ("model.gait.prior.height=450", "multiples of the patch size 14"),
+        (f"seed={2**64}", f"less than {2**64}"),
         ("data.frames=0", "greater than or equal to 1"),
         ("training.epochs=three", "valid integer"),
     ],

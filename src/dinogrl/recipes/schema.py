@@ -367,7 +367,7 @@ class Recipe(Section):
     """Name of the recipe, written into every result."""
     preset: str = "full"
     """Size of the network and of the run: full is the paper's."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**64)
     data: Data = Data()
     model: Model = Model()
     objective: Objective = Objective()
