@@ -273,6 +273,34 @@ def test_a_finished_video_is_passed_over_under_any_name(film: Path, tmp_path: Pa
     assert again.skipped and finder.calls == 0 and again.tracklets == first.tracklets
 
 
+def test_what_was_wrong_with_a_finished_film_is_told_again(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.avi").write_bytes(write_film(tmp_path / "whole.avi", 40, lambda frame: draw(TWO, frame)).read_bytes()[:-9000])
+    first, again = (cut_video(tmp_path / "torn.avi", tmp_path / "out", detector=Finder(TWO)) for _ in range(2))
+    assert first.warnings and again.skipped and again.warnings == first.warnings
+
+
+def test_what_a_power_cut_left_of_a_tracklet_is_written_anew(film: Path, tmp_path: Path) -> None:
+    settings = FootageSettings(max_frames=20)
+    with pytest.raises(KeyboardInterrupt):
+        cut_video(film, tmp_path, detector=Finder(TWO, stop_at=60), settings=settings)
+    whole = next(tmp_path.glob("unknown-*/*/*/01"))
+    (whole / "tracklet.json").unlink()
+    (whole / "9999.jpg").write_bytes(b"of an older version")
+    whole.rename(whole.with_name(".01.part"))
+    cut_video(film, tmp_path, detector=Finder(TWO, start=60), settings=settings)
+    assert sorted(path.name for path in whole.iterdir())[-2:] == ["0020.jpg", "tracklet.json"]
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+def test_progress_goes_as_far_as_the_film_is_looked_at(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinogrl.footage.cut._SECONDS_BETWEEN_REPORTS", 0)
+    for duration, frames in ((3.0, 30), (None, 90)):
+        told: list[FootageProgress] = []
+        settings = FootageSettings(duration=duration)
+        cut_tracklets(film, tmp_path / f"{frames}", detector=Finder(TWO), settings=settings, on_progress=told.append)
+        assert [(at.frame, at.frames) for at in told[:30]] == [(number, frames) for number in range(1, 31)]
+
+
 def test_other_settings_are_told_and_replace_on_request(film: Path, tmp_path: Path) -> None:
     first = cut_video(film, tmp_path, detector=Finder(TWO))
     named = tmp_path / "anna"

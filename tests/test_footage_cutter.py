@@ -73,17 +73,17 @@ def test_a_gap_that_is_just_allowed_is_bridged() -> None:
 
 def test_a_newcomer_is_told_once_and_whoever_comes_back_is_somebody_new() -> None:
     """Whom he looks like is for the search to say."""
-    found = cuts([*of(RED, 20), *of(BLUE, 30), *of(RED, 20)])
+    found = cuts([*of(RED, 50), *of(BLUE, 20), *of(RED, 20)])
     assert found == [
-        (1, 1, "VISIBLE", list(range(20))),
-        (2, 1, "VISIBLE", list(range(20, 50))),
-        (3, 1, "VISIBLE", list(range(50, 70))),
+        (1, 1, "VISIBLE", list(range(50))),
+        (2, 1, "VISIBLE", list(range(50, 70))),
+        (3, 1, "VISIBLE", list(range(70, 90))),
     ]
 
 
 def test_a_newcomer_who_is_older_than_the_tracklet_takes_all_of_it() -> None:
     """Tracklets end after eleven frames: what was finished before he was noticed stays, what is open is his."""
-    found = cuts([*of(RED, 20), *of(BLUE, 20)], max_frames=11)
+    found = cuts([*of(RED, 21), *of(BLUE, 19)], max_frames=11)
     assert [one[:2] for one in found] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert found[2][3] == list(range(22, 33)) and found[3][3] == list(range(33, 40))
 

@@ -189,6 +189,10 @@ def test_a_folder_of_pictures_is_a_film(tmp_path: Path) -> None:
         pictures = list(source.pictures(Thinning()))
     assert [None if p is None else int(p.image[0, 0, 0]) for p in pictures] == [1, 2, None, 9, 10]
     assert len(source.warnings) == 1 and "frame3.jpg" in source.warnings[0]
+    with open_source(tmp_path) as source:
+        thinned = list(source.pictures(Thinning(every=3)))
+    assert [p and (p.index, p.time) for p in thinned] == [(0, 0.0), None, None, (3, pytest.approx(0.3)), None]
+    assert source.warnings == [], "what is not looked at is not read"
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no picture"):
         open_source(tmp_path / "none")
