@@ -74,6 +74,16 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> No
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_a_file_is_for_the_user_to_say(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        checkpoints.save(tmp_path / "x.safetensors", TENSORS, "model", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_view_is_saved_as_it_is_seen(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "x.safetensors", {"t": TENSORS["a.weight"].T}, "model", {})
     assert torch.equal(checkpoints.load(tmp_path / "x.safetensors", "model")[0]["t"], TENSORS["a.weight"].T)
@@ -108,14 +118,15 @@ def test_a_truncated_file_is_one_clear_error(tmp_path_factory: pytest.TempPathFa
     assert str(path) in str(caught.value)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name"), [(os, "fsync"), (Path, "replace")])
+def test_a_failed_write_leaves_the_old_file(module: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.bin"
     checkpoints.write_atomically(path, b"old")
 
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "fsync", broken)
+    monkeypatch.setattr(module, name, broken)
     with pytest.raises(OSError, match="disk full"):
         checkpoints.write_atomically(path, b"new and much longer")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
@@ -191,7 +202,8 @@ def test_fingerprint_sees_every_name_and_value() -> None:
     changed["a"][1, 2] += 1e-12
     renamed = {"a": base["a"], "c": base["b"]}
     reshaped = {**base, "a": base["a"].reshape(3, 2)}
-    assert len({first, *(checkpoints.fingerprint(other) for other in (changed, renamed, reshaped))}) == 4
+    retyped = {**base, "a": base["a"].view(torch.int64)}
+    assert len({first, *(checkpoints.fingerprint(other) for other in (changed, renamed, reshaped, retyped))}) == 5
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
