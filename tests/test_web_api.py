@@ -240,6 +240,9 @@ def test_metrics_count(client: TestClient) -> None:
     client.post("/api/search", json={"tracklet": "person0/0"})
     assert number("dinogrl_search_seconds_count") == before + 1 and number("dinogrl_gallery_tracklets") == 18
     assert number('dinogrl_jobs{state="running"}') == 0
+    taken, sent = number("dinogrl_uploaded_bytes_total"), pictures(1, 3)
+    send(client, sent)
+    assert number("dinogrl_uploaded_bytes_total") == taken + sum(len(content) for _, content in sent)
 
 
 def test_a_video_gives_its_people(client: TestClient) -> None:
