@@ -39,6 +39,7 @@ def test_a_folder_stands_for_its_pictures(people: Path, shared: Path, tmp_path: 
     [
         (["one.jpg"], "given one.jpg, expected two or more pictures of people, or a folder of them"),
         (["empty"], "given empty, expected two or more"),
+        (["absent"], "absent is missing; give pictures of people, or a folder of them"),
         (["one.jpg", "absent.jpg"], "absent.jpg is missing"),
         (["one.jpg", "text.jpg"], "text.jpg"),
     ],

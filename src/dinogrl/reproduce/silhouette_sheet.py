@@ -29,10 +29,13 @@ def silhouette_sheet(images: Sequence[Path], out: Path, *, dinov2: str | None = 
     ``dinov2``: weights of a ViT-S/14, else $DINOGRL_DINOV2 or the hub's. Raises :class:`DataError` for fewer than two images or an
     unreadable one, :class:`CheckpointError` for weights that cannot be used.
     """
+    for given in images:
+        if not given.exists():
+            raise DataError(f"{given} is missing; give pictures of people, or a folder of them")
     pictures = [picture for given in images for picture in (_of_folder(given) if given.is_dir() else [given])]
     if len(pictures) < 2:
-        given = ", ".join(map(str, images[:3])) or "nothing"
-        raise DataError(f"given {given}, expected two or more pictures of people, or a folder of them: they are compared")
+        listed = ", ".join(map(str, images[:3])) or "nothing"
+        raise DataError(f"given {listed}, expected two or more pictures of people, or a folder of them: they are compared")
     weights = [f"model.gait.prior.weights={dinov2}"] if dinov2 else []
     recipe = load_recipe("dinogrl", weights)
     size = recipe.data.height, recipe.data.width
