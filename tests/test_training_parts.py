@@ -74,6 +74,25 @@ def test_journal_writes_a_row_a_step_and_rewinds(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(
+    ("totals", "rise"),
+    [
+        ([5.0, 7.0] + [9.0] * 16 + [7.0, 9.0], (5.0, 8.0)),
+        ([5.0, 1.0] + [9.0] * 16 + [7.0, 7.9], None),
+        ([1.0] * 9 + [9.0] * 10, None),  # too short to tell
+        ([], None),
+    ],
+)
+def test_a_loss_that_ends_above_its_beginning_is_told(
+    totals: list[float], rise: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path, every=1)
+    for number, total in enumerate(totals):
+        journal.add(one_step(number, total))
+    assert journal.rise() == rise
+    journal.close()
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_tracklets(tmp_path: Path) -> None:
     journal = Journal(tmp_path, every=3)
     journal.add(one_step(0, 1.0))

@@ -199,3 +199,12 @@ def test_model_file_gives_the_same_network_back(tiny_world: Path, tmp_path: Path
     modality = torch.tensor([0, 1])
     assert torch.equal(trained.network(frames, modality).embedding, again(frames, modality).embedding)
     assert trained.fingerprint == load_model(path).fingerprint
+
+
+@pytest.mark.parametrize(("rate", "said"), [("30", True), ("0.00035", False)])
+def test_a_run_that_learned_nothing_says_so(
+    rate: str, said: bool, tiny_world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pace = (f"training.learning_rate={rate}", "training.steps_per_epoch=20", "training.epochs=1", "training.warmup_epochs=0")
+    train(tiny(*pace), tiny_world, tmp_path / "run")
+    assert ("lower training.learning_rate" in caplog.text) == said

@@ -8,6 +8,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dinogrl import checkpoints
 from dinogrl.errors import TrainingError
+
+RISEN = 1.5
+"""Times the first loss: more than batches differ."""
 
 
 @dataclass
@@ -82,6 +86,18 @@ class Journal:
     def score(self, name: str, value: float, step: int) -> None:
         """A score on held-out identities, to TensorBoard."""
         self._tensorboard.add_scalar(f"holdout/{name}", value, step)
+
+    def rise(self) -> tuple[float, float] | None:
+        """Total loss of the run's first step and its mean over the last tenth, where that is much larger and the run not too short."""
+        if not self.path.is_file():
+            return None
+        with self.path.open(newline="", encoding="utf-8") as file:
+            totals = [float(row["total"]) for row in csv.DictReader(file)]
+        tenth = len(totals) // 10
+        if tenth < 2:
+            return None
+        first, last = totals[0], fmean(totals[-tenth:])  # the second step may be where it leapt
+        return (first, last) if last > RISEN * first else None
 
     def close(self) -> None:
         self._tensorboard.close()

@@ -113,6 +113,8 @@ def _train(fabric: Fabric, recipe: Recipe, dataset: Dataset, out: Path, *, resum
     if lead:
         keep.finish(position, split)
     if journal is not None:
+        if (rise := journal.rise()) is not None:
+            log.warning("the loss has risen, from %.4g to %.4g: nothing was learned; lower training.learning_rate", *rise)
         journal.close()
     distributed.barrier()
 
