@@ -73,6 +73,38 @@ def test_what_was_never_written_is_one_clear_error(fault: str, mapped: bool, tmp
     assert "\n" not in str(caught.value)
 
 
+def test_mapped_vectors_are_the_same_and_stay_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    save_embeddings(path, SAVED)
+    loaded, mapped = load_embeddings(path), load_embeddings(path, mapped=True)
+    assert isinstance(mapped.parts, np.memmap) and not mapped.parts.flags.writeable
+    for found in (loaded, mapped):
+        np.testing.assert_array_equal(found.parts, SAVED.parts)
+        assert (found.tracklet_ids, found.frames, found.fingerprint) == (SAVED.tracklet_ids, SAVED.frames, SAVED.fingerprint)
+
+
+def test_vectors_in_half_precision_are_read_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    save_embeddings(path, SAVED)
+    tensors, facts = checkpoints.load(path, KIND)
+    checkpoints.save(path, {**tensors, "parts": VECTORS.half()}, KIND, facts)
+    parts = load_embeddings(path).parts
+    assert parts.dtype == np.float32
+    np.testing.assert_array_equal(parts, SAVED.parts.astype(np.float16))
+    with pytest.raises(CheckpointError, match="are F16, expected F32; embed again"):
+        load_embeddings(path, mapped=True)
+
+
+@pytest.mark.parametrize(("mapped", "said"), [(True, "holds no part vectors; embed again"), (False, "1 missing: parts")])
+def test_a_file_without_vectors_is_told(mapped: bool, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    save_embeddings(path, SAVED)
+    tensors, facts = checkpoints.load(path, KIND)
+    checkpoints.save(path, {name: tensor for name, tensor in tensors.items() if name != "parts"}, KIND, facts)
+    with pytest.raises(CheckpointError, match=said):
+        load_embeddings(path, mapped=mapped)
+
+
 @pytest.mark.parametrize("facts", [{}, {"fingerprint": 3}])
 def test_vectors_of_no_model_are_refused(facts: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "query.safetensors"
