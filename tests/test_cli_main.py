@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -121,6 +122,14 @@ def test_a_file_that_cannot_be_opened_is_named(boom: typer.Typer, capsys: pytest
         (tmp_path / "absent" / "x").write_text("x")
 
     assert "No such file or directory" in (line := line_of(["boom"], capsys)) and "absent" in line
+
+
+def test_a_full_disk_is_one_line_with_advice(boom: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    @boom.command("boom")
+    def _() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert line_of(["boom"], capsys) == "error: No space left on device; make room, or write to another disk"
 
 
 def too_large() -> None:

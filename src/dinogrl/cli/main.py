@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 ``check`` found the dataset unusable; 2 something given by
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _mistake(error, _usage(error))
     except OSError as error:
-        return _mistake(error, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        return _mistake(error, _refusal(error))
     except Interrupted as stopped:
         note(f"interrupted; {stopped}")
         return 130
@@ -101,6 +102,12 @@ def _mistake(error: Exception, message: str) -> int:
     if message:  # a bare "dinogrl" has printed its help already
         complain(" ".join(message.split()))
     return 2
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refuses, of which file where that is known."""
+    said = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
+    return f"{said}; make room, or write to another disk" if error.errno == errno.ENOSPC else said
 
 
 def _lack_of_memory(error: Exception) -> bool:
