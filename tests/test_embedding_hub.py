@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard, snapshot_download
+from safetensors.numpy import save_file
 
+from dinogrl import hub_folders
 from dinogrl.embedding import hub
 from dinogrl.embedding.embedder import Embedder
 from dinogrl.embedding.exported import ExportedModel
@@ -78,6 +80,7 @@ class StandIn:
         shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
 
     def download(self, name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        assert set(allow_patterns) == {"model.safetensors", "config.json", "README.md"}, "whatever else lies there stays there"
         self.revision = revision
         return str(self.root / name)
 
@@ -100,6 +103,9 @@ def test_the_card_says_what_it_must(embedder: Embedder, tmp_path: Path) -> None:
         assert f"\n## {title}\n" in card
     assert "Dataset: hitsz-vcm. Training identities: 5. Epochs: 7. Weights chosen by: holdout." in card
     assert "| hitsz-vcm | hitsz-vcm | infrared to visible | 65.4 | 70.0 | 50.0 | 25.0 | 10 | 20 |" in card
+    other = SCORES.model_copy(update={"protocol": "hitsz-vcm-all"})
+    both = (embedder.save_pretrained(tmp_path, [SCORES, other]) / "README.md").read_text()
+    assert "| hitsz-vcm | hitsz-vcm | inf" in both and "| hitsz-vcm | hitsz-vcm-all | inf" in both
     assert "None recorded" in (embedder.save_pretrained(tmp_path) / "README.md").read_text()
 
 
@@ -121,6 +127,17 @@ def test_the_card_names_the_terms_of_data_and_prior(
     assert (card.data.license, card.data.get("license_name")) == (licence, name)
     assert {family for family in ("DINOv2", "DINOv3") if f"{family}'s weights" in card.text} == ({said} if said else set())
     assert (card.data.library_name, card.data.pipeline_tag) == ("dinogrl", "image-feature-extraction")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("model.gait.silhouette=masks", "data.masks=there"), ("model.gait.prior.random_init=true",), ("model.gait.prior.name=tiny",)],
+)
+def test_the_card_claims_no_terms_of_a_prior_that_is_not_inside(
+    changes: tuple[str, ...], embedder: Embedder, tmp_path: Path
+) -> None:
+    own = replace(load_model(tmp_path / "model.safetensors"), recipe=load_recipe("dinogrl", changes))
+    assert "DINOv2's weights" not in write_card(own)
 
 
 def test_upload_and_download(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +200,21 @@ def test_extras_travel(embedder: Embedder, tmp_path: Path) -> None:
     hub.write(tmp_path / "with", trained)
     again = load_model(tmp_path / "with" / "model.safetensors")
     assert again.extras["mean"].tolist() == [0, 1, 2] and again.fingerprint == trained.fingerprint
+
+
+def test_of_somebody_elses_model_every_file_of_weights_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... and nothing but weights and settings is downloaded."""
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        assert (name, sorted(allow_patterns)) == ("someone/detector", ["*.json", "*.safetensors"])
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub_folders, "snapshot_download", download)
+    for number in (1, 2):
+        save_file({"a": np.ones(100)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    assert hub_folders.model_folder("someone/detector", "detector", "") == tmp_path
+    last = tmp_path / "model-00002-of-00002.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    for name in ("someone/detector", str(tmp_path)):
+        with pytest.raises(CheckpointError, match="model-00002-of-00002"):
+            hub_folders.model_folder(name, "detector", "")
