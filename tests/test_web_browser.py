@@ -150,6 +150,9 @@ def test_upload_search_mark_export(browser: Browser, address: str, width: int, d
         assert shown.locator("img").count() == 1 + 17 - 1 and shown.locator("script").count() == 0, "one has no picture"
         expect(shown.locator(".note")).to_contain_text("<script>alert(1)</script> seen at the gate")
         photograph(shown, f"{name}-5-case")
+        shown.set_viewport_size({"width": 400, "height": 800})
+        highest = shown.evaluate("Math.max(...[...document.querySelectorAll('tbody tr')].map(row => row.offsetHeight))")
+        assert highest < 250, "on a phone a name is not set one letter a line"
         shown.close()
     # a picture that the gallery does not keep leaves a grey field
     assert without(page.faults, "404") == []  # type: ignore[attr-defined]
