@@ -145,6 +145,8 @@ def test_what_the_files_say_of_themselves(files: dict[str, Path], model: Trained
         values = json.loads(text)
         assert values["fingerprint"] == model.fingerprint and values["recipe"] == model.recipe.model_dump(mode="json")
         assert (values["frames"], values["height"], values["width"], values["precision"]) == (3, 64, 32, "float32")
+        assert (values["identities"], values["facts"]) == (5, {"dataset": "none"})
+        assert values["gait_parts"] == len(model.network.embedded) // 2 > 0
 
 
 def test_no_file_tells_where_the_program_lay(files: dict[str, Path]) -> None:
