@@ -8,7 +8,7 @@ of a larger world in both precisions. The last line is the result, as JSON.
 
     python benchmarks/precision.py --models runs/demo/dinogrl/model.safetensors --folder /tmp/precision
 
-embeds that world by models that are there, and trains nothing.
+embeds that world by models that are there, and trains nothing. "query float32" is a float32 query in a gallery of bfloat16.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dinogrl import runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract
-from dinogrl.evaluation.evaluate import evaluate
+from dinogrl.evaluation.evaluate import Evaluation, evaluate
 from dinogrl.models.archive import load_model
 from dinogrl.recipes import load_recipe
 from dinogrl.records import Embeddings, Tracklet
@@ -52,24 +52,39 @@ def curve(folder: Path, world: Path, seed: int, precision: str, steps: int) -> n
     return totals[: len(totals) // WINDOW * WINDOW].reshape(-1, WINDOW).mean(1)
 
 
-def scores(model: Path, world: Path, bfloat16: bool) -> dict[str, float]:
-    """rank-1 and mAP of both directions, in per cent."""
+def scores(model: Path, world: Path) -> dict[str, dict[str, float]]:
+    """rank-1 and mAP of both directions, in per cent, where query and gallery are embedded in either precision, and in one each."""
     trained, dataset = load_model(model), open_dataset(world)
 
-    def embed(tracklets: Iterable[Tracklet]) -> Embeddings:
+    def embed(tracklets: Iterable[Tracklet], precision: str) -> Embeddings:
         loader = evaluation_loader(list(tracklets), trained.recipe.data, sampling="segments", batch=32)
+        bfloat16 = precision == "bfloat16"
         return extract(trained.network, loader, CPU, bfloat16=bfloat16, fingerprint=trained.fingerprint)
 
-    found = evaluate(embed(dataset.query), embed(dataset.gallery), "hitsz-vcm", confidence=False)
-    named = ((name, direction.scores) for name, direction in found.directions.items())
+    queries, galleries = ({p: embed(side, p) for p in PRECISIONS} for side in (dataset.query, dataset.gallery))
+    pairs = {"float32": ("float32", "float32"), "bfloat16": ("bfloat16", "bfloat16"), "query float32": ("float32", "bfloat16")}
+    found = {
+        name: evaluate(queries[query], galleries[gallery], "hitsz-vcm", confidence=False)
+        for name, (query, gallery) in pairs.items()
+    }
+    return {name: _in_per_cent(evaluation) for name, evaluation in found.items()}
+
+
+def _in_per_cent(evaluation: Evaluation) -> dict[str, float]:
+    named = ((name, direction.scores) for name, direction in evaluation.directions.items())
     return {f"{name} {key}": 100 * value for name, s in named for key, value in (("rank1", s.rank(1)), ("mAP", s.mAP))}
 
 
 def score_models(models: Mapping[str, Path], world: Path) -> dict[str, Any]:
-    """Scores of every model in both precisions, and how far these differ at most."""
-    found = {name: {p: scores(model, world, p == "bfloat16") for p in PRECISIONS} for name, model in models.items()}
-    differences = [abs(both["float32"][key] - both["bfloat16"][key]) for both in found.values() for key in both["float32"]]
-    return {"scores": found, "largest difference of a score, points": max(differences)}
+    """Scores of every model in both precisions and mixed, and how far from float32 these are at most."""
+    found = {name: scores(model, world) for name, model in models.items()}
+    kinds = next(iter(found.values()))
+    largest = {
+        kind: max(abs(of["float32"][key] - value) for of in found.values() for key, value in of[kind].items())
+        for kind in kinds
+        if kind != "float32"
+    }
+    return {"scores": found, "largest difference of a score from float32, points": largest}
 
 
 def main() -> None:

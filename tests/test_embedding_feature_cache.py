@@ -233,3 +233,5 @@ def test_the_commands_read_what_they_kept(
         written.append(load_embeddings(tmp_path / "query.safetensors").parts)
     assert np.array_equal(*written)
     assert cli.main([*words, "--feature-cache-size", "0"]) == 2 and "keeps nothing" in capsys.readouterr().err
+    without = [word for word in words if word not in {"--feature-cache", str(tmp_path / "cache")}]
+    assert cli.main([*without, "--feature-cache-size", "9"]) == 2 and "by --feature-cache DIR" in capsys.readouterr().err

@@ -38,9 +38,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (["--flip"], {"flip": True}),
         (["--clips", "2"], {"clips": 2}),
         (["--flip", "--clips", "all"], {"flip": True, "clips": "all"}),
+        (["--compute", "bfloat16"], {"precision": "bfloat16"}),
         (["--rerank", "k_reciprocal"], {"rerank": "k_reciprocal", "rerank_k1": 20, "rerank_k2": 6, "rerank_original": 0.3}),
     ],
-    ids=["plain", "flip", "clips", "both", "rerank"],
+    ids=["plain", "flip", "clips", "both", "bfloat16", "rerank"],
 )
 def test_the_result_names_what_was_done(words: list[str], options: list[str], named: dict[str, object], tmp_path: Path) -> None:
     assert cli.main([*words, *options, "--out", str(tmp_path)]) == 0
@@ -53,6 +54,16 @@ def test_looks_change_the_vectors_and_nothing_else(words: list[str], tmp_path: P
     plain, every = (load_embeddings(tmp_path / name / "query.safetensors") for name in ("plain", "all"))
     assert (plain.tracklet_ids, plain.frames, plain.fingerprint) == (every.tracklet_ids, every.frames, every.fingerprint)
     assert not np.allclose(plain.parts, every.parts)
+
+
+def test_the_network_computes_in_what_is_asked_for(words: list[str], tmp_path: Path) -> None:
+    rows = {}
+    for compute in ("float32", "bfloat16", None):
+        chosen = [] if compute is None else ["--compute", compute]
+        assert cli.main([*words, *chosen, "--out", str(tmp_path)]) == 0
+        rows[compute] = load_embeddings(tmp_path / "query.safetensors").parts
+    error = np.linalg.norm(rows["bfloat16"] - rows["float32"]) / np.linalg.norm(rows["float32"])
+    assert 1e-5 < error < 5e-2 and np.array_equal(rows[None], rows["float32"]), "the recipe says float32"
 
 
 def test_temporal_reranking_embeds_both_halves(words: list[str], tmp_path: Path) -> None:

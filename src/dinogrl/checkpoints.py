@@ -94,11 +94,11 @@ def expect_writable(folder: Path, purpose: str = "the results", option: str = "-
         raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
 
 
-def expect_writable_file(path: Path) -> None:
+def expect_writable_file(path: Path, option: str = "--out") -> None:
     """The same of a file: raises :class:`DinogrlError` where it is a folder, or where its folder takes none."""
     if path.is_dir():
         raise DinogrlError(f"{path} is a folder; give the name of a file in it")
-    expect_writable(path.parent)
+    expect_writable(path.parent, option=option)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:

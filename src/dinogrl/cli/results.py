@@ -49,7 +49,10 @@ CacheFolder = Annotated[
         help="Keep the frozen features of every frame there (2 to 4 MB each), and read those that are there already.",
     ),
 ]
-CacheSize = Annotated[float, typer.Option("--feature-cache-size", metavar="GB", help="How large the feature cache may become.")]
+CacheSize = Annotated[
+    float | None,
+    typer.Option("--feature-cache-size", metavar="GB", help="How large the feature cache may become; 100 where not given."),
+]
 
 
 class Split(StrEnum):
@@ -79,15 +82,18 @@ def evaluate(
     clips: Annotated[str, typer.Option(help="Clips of each tracklet to average: a number, or all for every frame.")] = "1",
     rerank: Annotated[str, typer.Option(help="none, k_reciprocal or temporal.")] = "none",
     broken_frames: Broken = None,
+    compute: Annotated[
+        ComputedIn | None, typer.Option(help="What the network computes in; as the model's recipe says where not given.")
+    ] = None,
     feature_cache: CacheFolder = None,
-    feature_cache_size: CacheSize = 100.0,
+    feature_cache_size: CacheSize = None,
     device: Device = "auto",
 ) -> None:
     """Score a model in both directions: rank-k, mAP and mINP.
 
     Writes metrics.json, query.safetensors, gallery.safetensors, silhouettes.npz where there is a gait stream, and the two halves'
-    embeddings where re-ranking is temporal. What is done beyond the protocol (--flip, --clips, --rerank, --broken-frames) is
-    named in metrics.json.
+    embeddings where re-ranking is temporal. What is done otherwise than by protocol and recipe (--flip, --clips, --rerank,
+    --broken-frames, --compute) is named in metrics.json.
 
     Example: dinogrl evaluate runs/dinogrl/model.safetensors --data /data/HITSZ-VCM --json scores.json
     """
@@ -98,7 +104,7 @@ def evaluate(
 
     folder = out or model_file(checkpoint).parent
     if json is not None:
-        expect_writable_file(json)
+        expect_writable_file(json, "--json")
     cache = _cache(feature_cache, feature_cache_size)
     with progress() as tell:
         metrics = evaluate_checkpoint(
@@ -111,6 +117,7 @@ def evaluate(
             looks=Looks.of(flip, clips),
             rerank=rerank,
             broken_frames=broken_frames,
+            precision=None if compute is None else compute.value,
             feature_cache=cache,
             on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
         )
@@ -130,7 +137,7 @@ def embed(
     broken_frames: Broken = None,
     compute: Compute = ComputedIn.float32,
     feature_cache: CacheFolder = None,
-    feature_cache_size: CacheSize = 100.0,
+    feature_cache_size: CacheSize = None,
     device: Device = "auto",
 ) -> None:
     """Write one row of part vectors for every tracklet.
@@ -158,10 +165,15 @@ def embed(
     say(f"[green]{escape(str(out))}[/green]: {rows} tracklets, {parts} parts of {width}, model {embeddings.fingerprint}")
 
 
-def _cache(folder: Path | None, gigabytes: float) -> FeatureCache | None:
+def _cache(folder: Path | None, gigabytes: float | None) -> FeatureCache | None:
     from dinogrl.embedding.feature_cache import FeatureCache
+    from dinogrl.errors import DinogrlError
 
-    return None if folder is None else FeatureCache(folder, gigabytes)
+    if folder is None:
+        if gigabytes is not None:
+            raise DinogrlError("--feature-cache-size bounds a feature cache; say where it lies by --feature-cache DIR")
+        return None
+    return FeatureCache(folder) if gigabytes is None else FeatureCache(folder, gigabytes)
 
 
 def _tell_cache(cache: FeatureCache | None) -> None:

@@ -90,8 +90,9 @@ def search(
         raise DataError("--from says where a tracklet lies; name it by --tracklet ID")
     if modality is not ToldModality.auto and tracklet is not None:
         raise DataError("how a known tracklet was seen is known too; leave --modality out")
-    for file in (out, *([Path(json)] if json not in {None, "-"} else [])):
-        expect_writable_file(file)
+    expect_writable_file(out)
+    if json not in {None, "-"}:
+        expect_writable_file(Path(json), "--json")
     with ExitStack() as open_until_done:
         embedder = Embedder.load(checkpoint, device, compute.value)
         gallery = open_until_done.enter_context(Gallery(address, embedder, name=name, token=token))

@@ -119,6 +119,17 @@ class Embedder:
         return f"Embedder({self.trained.recipe.name!r}, fingerprint {self.fingerprint[:12]}, on {self.device}{rounded})"
 
 
+def computes_in_bfloat16(trained: TrainedModel | ExportedModel, precision: str, where: torch.device) -> bool:
+    """What a model and a wanted ``precision`` come to on a device; errors as of :class:`Embedder`."""
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if not isinstance(trained, ExportedModel):
+        return runtime.wants_bfloat16(precision, where)
+    if precision == "bfloat16":
+        raise CheckpointError("an exported model computes in what it was exported in; use its model.safetensors, or export it so")
+    return False
+
+
 def modality_of(name: Modality | str | int) -> Modality:
     """``"visible"`` or ``"infrared"``, or their numbers 0 and 1, as the enum. Raises :class:`DataError` for anything else."""
     try:

@@ -12,6 +12,7 @@ from dinogrl.catalog import Catalog
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.archive import save_embeddings
+from dinogrl.embedding.embedder import computes_in_bfloat16
 from dinogrl.embedding.exported import ExportedModel
 from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.embedding.opening import model_file, open_model
@@ -52,15 +53,17 @@ def evaluate_checkpoint(
     looks: Looks = ONE_LOOK,
     rerank: str = "none",
     broken_frames: BrokenFrames | None = None,
+    precision: str | None = None,
     feature_cache: FeatureCache | None = None,
     on_progress: Watcher | None = None,
 ) -> Metrics:
     """Embed the test tracklets of ``data``, rank them under a named protocol, and write metrics.json into ``out``.
 
     ``out`` (the checkpoint's own folder, unless given) also receives query.safetensors and gallery.safetensors, and
-    silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips), ``rerank`` (:data:`RERANKING`) and
-    ``broken_frames``, where it says otherwise than the model's recipe, are named in the result. ``feature_cache`` spares the frozen
-    features of frames that were embedded before. ``on_progress`` is told tracklets done and tracklets in all.
+    silhouettes.npz where the model has a gait stream. ``looks`` (flips, several clips), ``rerank`` (:data:`RERANKING`),
+    ``broken_frames``, where it says otherwise than the model's recipe, and ``precision``, the :class:`Embedder`'s, where given, are
+    named in the result. ``feature_cache`` spares the frozen features of frames that were embedded before. ``on_progress`` is told
+    tracklets done and tracklets in all.
 
     Before anything is embedded raises :class:`CheckpointError` for a file that is no model, :class:`DataError` for a dataset
     without test lists or in whose lists the protocol finds nobody, :class:`DinogrlError` where ``out`` cannot be written into.
@@ -69,7 +72,13 @@ def evaluate_checkpoint(
     checkpoint = model_file(checkpoint)
     trained = open_model(checkpoint)
     settings, recipe = trained.recipe.data.with_broken_frames(broken_frames), trained.recipe.evaluation
-    otherwise = {"broken_frames": settings.broken_frames} if settings != trained.recipe.data else {}
+    otherwise: dict[str, str] = {"broken_frames": settings.broken_frames} if settings != trained.recipe.data else {}
+    where = runtime.device(device)
+    if precision is None:
+        bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
+    else:
+        bfloat16 = computes_in_bfloat16(trained, precision, where)
+        otherwise |= {"precision": "bfloat16" if bfloat16 else "float32"}
     folder = out or checkpoint.parent
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
     if not dataset.query or not dataset.gallery:
@@ -80,9 +89,7 @@ def evaluate_checkpoint(
     expect_sides(rules, dataset)
     if settings.masks is not None:
         expect_masks([*dataset.query, *dataset.gallery], settings.masks, settings.broken_frames)
-    where = runtime.device(device)
     checkpoints.expect_writable(folder)
-    bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
     total = len(dataset.query) + len(dataset.gallery)
 
     def embed(tracklets: Sequence[Tracklet], before: int | None = None) -> Embeddings:

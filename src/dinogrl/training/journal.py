@@ -88,7 +88,7 @@ class Journal:
         self._tensorboard.add_scalar(f"holdout/{name}", value, step)
 
     def rise(self) -> tuple[float, float] | None:
-        """Total loss of the run's first step and its mean over the last tenth, where that is much larger and the run not too short."""
+        """Total loss of the first step and its mean over the last tenth, where that is much larger and the run not too short."""
         if not self.path.is_file():
             return None
         with self.path.open(newline="", encoding="utf-8") as file:
