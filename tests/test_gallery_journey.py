@@ -242,7 +242,8 @@ def test_search_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest.C
     assert main(["gallery", *line, "--json", "-", "--in", "visible", "--modality", "visible"]) == 0
     assert {hit["modality"] for hit in json.loads(capsys.readouterr().out)["hits"]} == {"visible"}
     assert main([*line, "--camera", 'x" or camera != "']) == 0
-    assert "nothing in the gallery meets the conditions" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "nothing in the gallery meets the conditions" in told and told.endswith("s.png: the query alone")
     assert main([*line, "--camera", "Gate", "--collection", "default"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "no tracklet is of camera 'Gate'; there are gate, yard" in said and "collection" not in said
@@ -310,6 +311,8 @@ def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest
     assert "kB a tracklet" in told and "gate 5" in told
     assert main(["gallery", "info", there, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tracklets"] == 5
+    assert main(["gallery", "remove", there, "--collection", "default"]) == 0 and main(["gallery", "info", there]) == 0
+    assert "a tracklet" not in capsys.readouterr().out, "nobody is there to share"
 
 
 @pytest.mark.parametrize(
@@ -331,6 +334,7 @@ def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest
         ("search {home}/g {home}/model.safetensors --tracklet x9 --from {home}/model.safetensors", "a file of another kind"),
         ("search {home}/g {home}/model.safetensors --tracklet x9 --from nowhere", "no dataset at nowhere"),
         ("search {home}/g {home}/model.safetensors --image-folder nowhere --out {home}/footage", "footage is a folder"),
+        ("search {home}/g {home}/model.safetensors --image-folder nowhere --out {home}/s.txt", "give it a name that ends in .png"),
         ("search {home}/g {home}/model.safetensors --image-folder nowhere", "no folder at nowhere"),
         ("search {home}/g {home}/model.safetensors --image-folder {home}", "no image in"),
         ("search {home}/g nothing.safetensors --image-folder {home}", "at nothing.safetensors"),

@@ -38,6 +38,7 @@ def test_a_folder_stands_for_its_pictures(people: Path, shared: Path, tmp_path: 
     ("given", "said"),
     [
         (["one.jpg"], "given one.jpg, expected two or more pictures of people, or a folder of them"),
+        (["one.jpg", "one.jpg", "--out", "sheet.txt"], "given --out sheet.txt; give it a name that ends in .png or .jpg"),
         (["empty"], "given empty, expected two or more"),
         (["absent"], "absent is missing; give pictures of people, or a folder of them"),
         (["one.jpg", "absent.jpg"], "absent.jpg is missing"),

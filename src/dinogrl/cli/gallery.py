@@ -249,7 +249,6 @@ def _info_table(known: Info) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    share = max(known.tracklets, 1)
     times = (
         "unknown"
         if known.first is None or known.last is None
@@ -264,12 +263,16 @@ def _info_table(known: Info) -> Table:
         "vectors": f"{known.parts} parts of {known.depth} in {known.precision}; index of {known.width}, {known.projection}",
         "distance": known.distance,
         "probability": f"learned from {known.calibration}" if known.calibration != "none" else "none",
-        "disk": f"{known.disk_bytes / 1e6:.1f} MB, {known.disk_bytes / share / 1e3:.2f} kB a tracklet",
-        "memory": f"{known.memory_bytes / 1e6:.1f} MB for the index, {known.memory_bytes / share / 1e3:.2f} kB a tracklet",
+        "disk": f"{known.disk_bytes / 1e6:.1f} MB{_for_each(known.disk_bytes, known.tracklets)}",
+        "memory": f"{known.memory_bytes / 1e6:.1f} MB for the index{_for_each(known.memory_bytes, known.tracklets)}",
     }
     for title, line in lines.items():
         table.add_row(title, escape(line))
     return table
+
+
+def _for_each(size: int, tracklets: int) -> str:
+    return f", {size / tracklets / 1e3:.2f} kB a tracklet" if tracklets else ""
 
 
 def _counts(counts: dict[str, int], most: int = 12) -> str:

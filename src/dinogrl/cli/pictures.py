@@ -30,7 +30,12 @@ def silhouettes(
 
     Example: dinogrl silhouettes people/*.jpg --dinov2 dinov2_vits14_pretrain.pth --out silhouettes.png
     """
+    from dinogrl.checkpoints import expect_writable_file
+    from dinogrl.errors import DataError
     from dinogrl.reproduce.silhouette_sheet import silhouette_sheet
 
+    expect_writable_file(out)
+    if out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
+        raise DataError(f"the sheet is drawn as PNG or JPEG, given --out {out}; give it a name that ends in .png or .jpg")
     silhouette_sheet(images, out, dinov2=dinov2)
     say(f"[green]{escape(str(out))}[/green]: each picture, and below it the probability of the person")

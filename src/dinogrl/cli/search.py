@@ -91,6 +91,8 @@ def search(
     if modality is not ToldModality.auto and tracklet is not None:
         raise DataError("how a known tracklet was seen is known too; leave --modality out")
     expect_writable_file(out)
+    if out.suffix.lower() != ".png":
+        raise DataError(f"the answers are drawn as a PNG, given --out {out}; give it a name that ends in .png")
     if json not in {None, "-"}:
         expect_writable_file(Path(json), "--json")
     with ExitStack() as open_until_done:
@@ -127,7 +129,7 @@ def search(
     if json is not None:
         write_atomically(Path(json), content.encode())
     say(_table(hits) if hits else "nothing in the gallery meets the conditions")
-    say(f"[green]{escape(str(out))}[/green]: the query above what was found")
+    say(f"[green]{escape(str(out))}[/green]: the query{' above what was found' if hits else ' alone'}")
 
 
 def _name_strangers(gallery: Gallery, cameras: Sequence[str], collections: Sequence[str]) -> None:

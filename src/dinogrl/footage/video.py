@@ -197,7 +197,7 @@ class Video(_Closing):
                 continue
             yield from frames
         if broken:
-            self.warnings.append(f"{broken} broken packets were passed over")
+            self.warnings.append(f"{broken} broken packet{'s were' if broken > 1 else ' was'} passed over")
 
     def _reached(self, time: float) -> bool:
         """Does the film end where it should? Where frames are not counted but worked out, one of changing rate has others."""
