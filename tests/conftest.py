@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import absl.logging
 import hypothesis
 import pytest
 import torch
@@ -17,9 +19,14 @@ hypothesis.settings.load_profile("dinogrl")
 
 
 def pytest_configure() -> None:
-    """Under xdist the processes share the cores; threads inside each would only fight over them."""
+    """Under xdist the processes share the cores; threads inside each would only fight over them.
+
+    absl (of TensorBoard) logs to the standard error that it finds when it is loaded, and closes it when pymilvus clears all
+    handlers: that would be pytest's own. The process's true one it leaves open.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+    absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 @pytest.fixture(scope="session")

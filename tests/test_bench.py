@@ -54,7 +54,7 @@ def test_a_stage_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_an_unknown_stage_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "embeding"]) == 2
-    assert "embedding, training" in capsys.readouterr().err
+    assert "embedding, embedding-again, training" in capsys.readouterr().err
 
 
 def test_best_of_several_leaves_the_first_call_out() -> None:

@@ -26,9 +26,9 @@ def people(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_stands_for_its_pictures(people: Path, shared: Path, tmp_path: Path) -> None:
     weights = shared / "weights" / "dinov2_vits14.pth"
     names = sorted((path for path in people.iterdir() if path.suffix != ".txt"), key=lambda path: int(path.stem))
-    for out, given in (("folder.png", [people]), ("files.png", names)):
+    for out, given in (("new/folder.png", [people]), ("files.png", names)):
         assert cli.main(["silhouettes", *map(str, given), "--dinov2", str(weights), "--out", str(tmp_path / out)]) == 0
-    sheet, of_files = (read_frame(tmp_path / name) for name in ("folder.png", "files.png"))
+    sheet, of_files = (read_frame(tmp_path / name) for name in ("new/folder.png", "files.png"))
     assert np.array_equal(sheet, of_files)
     below = sheet[sheet.shape[0] // 2 :]
     assert below.min() < 64 and below.max() > 192, "some of the pictures is person, some is not"

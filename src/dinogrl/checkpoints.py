@@ -88,17 +88,29 @@ def expect_writable(folder: Path, purpose: str = "the results", option: str = "-
     expect_no_file(folder, purpose)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
+        _try(folder)
     except OSError as error:
         raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
 
 
 def expect_writable_file(path: Path, option: str = "--out") -> None:
-    """The same of a file: raises :class:`DinogrlError` where it is a folder, or where its folder takes none."""
+    """The same of a file, and nothing is made: a folder that is not there yet is made by whoever writes.
+
+    Raises :class:`DinogrlError` where ``path`` is a folder, and where its folder takes no file or cannot be.
+    """
     if path.is_dir():
         raise DinogrlError(f"{path} is a folder; give the name of a file in it")
-    expect_writable(path.parent, option=option)
+    folder = next(folder for folder in path.parents if folder.exists())
+    expect_no_file(folder, "the results")
+    try:
+        _try(folder)
+    except OSError as error:
+        raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
+
+
+def _try(folder: Path) -> None:
+    with TemporaryFile(dir=folder):
+        pass
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:

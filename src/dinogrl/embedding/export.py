@@ -113,6 +113,7 @@ def export_model(
     size = (trained.recipe.data.height, trained.recipe.data.width)
     batches = check_clips(frames, size, trained.recipe.data.frames)
     graph = ExportGraph(trained.network, size, in_bfloat16=precision == "bfloat16" and format == "torch").eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         draft = Path(scratch, out.name)
         on_stage(f"writing {format}, {precision}")

@@ -51,6 +51,7 @@ def silhouette_sheet(images: Sequence[Path], out: Path, *, dinov2: str | None = 
     blank = np.full_like(pairs[0], 255)
     pairs += [blank] * (-len(pairs) % min(columns, len(pairs)))
     rows = [np.concatenate(pairs[start : start + columns], axis=1) for start in range(0, len(pairs), columns)]
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_image(out, np.concatenate(rows))
 
 
