@@ -197,8 +197,9 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path, 
 
 def test_a_cache_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DinogrlError, match="file is a file; give a folder for the feature cache"):
-        FeatureCache(tmp_path / "file")
+    for place in (tmp_path / "file", str(tmp_path / "file")):
+        with pytest.raises(DinogrlError, match="file is a file; give a folder for the feature cache"):
+            FeatureCache(place)  # type: ignore[arg-type]
     for size in (0.0, -1.0, float("nan")):
         with pytest.raises(DinogrlError, match="keeps nothing; give it more"):
             FeatureCache(tmp_path, size)

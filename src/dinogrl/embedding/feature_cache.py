@@ -49,6 +49,7 @@ class FeatureCache:
     computed: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.folder = Path(self.folder)  # a text will do
         if not self.gigabytes > 0:
             raise DinogrlError(f"a feature cache of {self.gigabytes:g} GB keeps nothing; give it more, or leave it out")
         checkpoints.expect_writable(self.folder, "the feature cache", "--feature-cache")
