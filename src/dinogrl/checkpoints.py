@@ -88,7 +88,8 @@ def expect_writable(folder: Path, purpose: str = "the results", option: str = "-
     expect_no_file(folder, purpose)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _try(folder)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
 
@@ -100,30 +101,24 @@ def expect_writable_file(path: Path, option: str = "--out") -> None:
     """
     if path.is_dir():
         raise DinogrlError(f"{path} is a folder; give the name of a file in it")
-    folder = next(folder for folder in path.parents if folder.exists())
-    expect_no_file(folder, "the results")
-    try:
-        _try(folder)
-    except OSError as error:
-        raise DinogrlError(f"cannot write into {folder}: {error.strerror}; give another {option}") from error
-
-
-def _try(folder: Path) -> None:
-    with TemporaryFile(dir=folder):
-        pass
+    expect_writable(next(folder for folder in path.parents if folder.exists()), option=option)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:
     """Write named tensors and JSON facts to one file."""
     header = {"format": "pt", "dinogrl": FORMAT, "kind": kind, "facts": json.dumps(facts)}  # other readers ask for "format"
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode
         with _writing(path):
-            save_file(flat, beside, metadata=header)
+            save_file(_whole(tensors), beside, metadata=header)
         _sort_header(beside)
         beside.chmod(mode)  # safetensors gives its files to their owner alone; the user's umask decides
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors takes them: in main memory, each in one piece."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _sort_header(path: Path) -> None:
@@ -140,7 +135,7 @@ def _sort_header(path: Path) -> None:
 
 def pack_with_sum(tensors: Mapping[str, Tensor]) -> bytes:
     """Named tensors and a check sum as bytes, for files that are too many to be forced to the disk one by one."""
-    content = pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    content = pack(_whole(tensors))
     return content + zlib.crc32(content).to_bytes(_SUM_BYTES, "little")
 
 
@@ -208,7 +203,7 @@ def _facts(text: str) -> object:
 def to_bytes(tensors: Mapping[str, Tensor], kind: str) -> bytes:
     """Named tensors as the content of a file, for where there is no file; the same tensors give the same bytes."""
     header = {"kind": kind}  # one entry: safetensors writes several in any order
-    return pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, header)
+    return pack(_whole(tensors), header)
 
 
 def from_bytes(content: bytes, kind: str) -> dict[str, Tensor]:

@@ -81,6 +81,10 @@ class Dataset:
         """What results call the dataset: drawn people in HITSZ-VCM's layout are not HITSZ-VCM."""
         return f"simulated ({self.name} layout)" if self.simulated else self.name
 
+    def by_id(self) -> dict[str, Tracklet]:
+        """Every tracklet once, however many lists it is in."""
+        return {t.id: t for t in (*self.train, *self.query, *self.gallery, *self.auxiliary)}
+
     def train_labels(self) -> dict[int, int]:
         """identity -> class index 0..K-1, in ascending order of identity."""
         return {identity: label for label, identity in enumerate(sorted({t.identity for t in self.train}))}

@@ -39,16 +39,9 @@ class Embedder:
     """
 
     def __init__(self, trained: TrainedModel | ExportedModel, device: str = "auto", precision: str = "float32") -> None:
-        if precision not in PRECISIONS:
-            raise UnknownNameError("precision", precision, PRECISIONS)
-        exported = isinstance(trained, ExportedModel)
-        if exported and precision == "bfloat16":
-            raise CheckpointError(
-                "an exported model computes in what it was exported in; use its model.safetensors, or export it so"
-            )
         self.trained = trained
         self.device = runtime.device(device)
-        self.bfloat16 = not exported and runtime.wants_bfloat16(precision, self.device)
+        self.bfloat16 = computes_in_bfloat16(trained, precision, self.device)
         self.network: nn.Module = trained.network.eval().to(self.device)
 
     @classmethod

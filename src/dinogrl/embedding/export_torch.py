@@ -23,8 +23,8 @@ from dinogrl import checkpoints
 from dinogrl.embedding.export_graph import ExportGraph, dynamic_shapes
 from dinogrl.embedding.export_onnx import Clips, quiet
 from dinogrl.embedding.exported import HEADER, ExportedModel, Run, exported_model, read_header
-from dinogrl.errors import CheckpointError, in_one_line
-from dinogrl.models.build import build_model
+from dinogrl.errors import CheckpointError
+from dinogrl.models.archive import empty_network
 from dinogrl.models.pretrained import fit
 from dinogrl.recipes import recipe_from_values
 
@@ -53,10 +53,7 @@ def read(path: Path) -> ExportedModel:
     tensors, text = _contents(path)
     header = read_header(text, path)
     recipe = recipe_from_values(header.recipe, source=f"recipe inside {path}")
-    try:
-        network = build_model(recipe, header.identities, start_weights=False)
-    except RuntimeError as error:  # torch's word for sizes that no memory holds
-        raise CheckpointError(f"{path}: a network as its header says cannot be made ({in_one_line(error, 120)})") from error
+    network = empty_network(recipe, header.identities, path)
     own = {name.removeprefix("network.").replace("gait.prior.prior.", "gait.prior."): tensor for name, tensor in tensors.items()}
     fit(network, own, str(path))
     graph = ExportGraph(network, (recipe.data.height, recipe.data.width), header.precision == "bfloat16")

@@ -48,7 +48,7 @@ def enrol_folder(
         raise GalleryError("tracklets are embedded by a gallery opened with an embedder: Gallery(address, embedder, writable=True)")
     data = gallery.embedder.trained.recipe.data.with_broken_frames(broken_frames)
     dataset = open_dataset(root, layout, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test)
-    tracklets = list({t.id: t for t in (*dataset.train, *dataset.query, *dataset.gallery, *dataset.auxiliary)}.values())
+    tracklets = list(dataset.by_id().values())
     done, total = Added(), len(tracklets)
     for i in range(0, total, AT_ONCE):
         chosen = [(entry_of(t, dataset, collection, prefix, data.broken_frames), t) for t in tracklets[i : i + AT_ONCE]]

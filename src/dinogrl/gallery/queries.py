@@ -71,7 +71,7 @@ def _of_dataset(gallery: Gallery, root: Path, id: str) -> Query:
         raise GalleryError("a dataset's tracklet is embedded by a gallery opened with an embedder: Gallery(address, embedder)")
     data = gallery.embedder.trained.recipe.data
     dataset = open_dataset(root, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test)
-    tracklets = {t.id: t for t in (*dataset.train, *dataset.query, *dataset.gallery, *dataset.auxiliary)}
+    tracklets = dataset.by_id()
     if id not in tracklets:
         raise _missing(id, str(root), list(tracklets))
     tracklet = tracklets[id]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dinogrl import checkpoints
-from dinogrl.errors import CheckpointError
+from dinogrl.errors import CheckpointError, in_one_line
 from dinogrl.models.backbones import lora
 from dinogrl.models.backbones.priors import CONFIGS, shape_of_config
 from dinogrl.models.build import build_model
@@ -53,10 +53,7 @@ def load_model(path: Path) -> TrainedModel:
     identities = facts.pop("identities", None)
     if not isinstance(identities, int) or identities < 1:
         raise CheckpointError(f"{path} was made for {identities!r} identities, expected a positive number: its header is broken")
-    try:
-        network = build_model(recipe, identities, start_weights=False)
-    except RuntimeError as error:  # torch's word for sizes that no memory holds
-        raise CheckpointError(f"{path}: a network as its header says cannot be made ({str(error)[:120]})") from error
+    network = empty_network(recipe, identities, path)
     wanted = network.state_dict()
     checkpoints.expect_keys(tensors, wanted, str(path))
     misfits = [name for name, value in wanted.items() if value.shape != tensors[name].shape]
@@ -68,6 +65,17 @@ def load_model(path: Path) -> TrainedModel:
         raise CheckpointError(f"{path}: {first} is {tensors[first].dtype}, expected {wanted[first].dtype}: the file is broken")
     network.load_state_dict(tensors)
     return TrainedModel(network.eval(), recipe, identities, checkpoints.fingerprint(tensors), facts, extras)
+
+
+def empty_network(recipe: Recipe, identities: int, path: Path) -> DinoGRL:
+    """The network that the header of the file ``path`` describes, before its weights.
+
+    Raises :class:`CheckpointError` for one that cannot be made.
+    """
+    try:
+        return build_model(recipe, identities, start_weights=False)
+    except RuntimeError as error:  # torch's word for sizes that no memory holds
+        raise CheckpointError(f"{path}: a network as its header says cannot be made ({in_one_line(error, 120)})") from error
 
 
 def merged(trained: TrainedModel) -> TrainedModel:
