@@ -56,6 +56,7 @@ def search(
         Path | None,
         typer.Option("--from", metavar="PATH", help="Where --tracklet lies: a file of dinogrl embed, or a dataset's root folder."),
     ] = None,
+    layout: Annotated[str, typer.Option(help="Of the dataset given by --from: auto, folder, hitsz-vcm, buptcampus ...")] = "auto",
     modality: Annotated[
         ToldModality, typer.Option(help="How the query was seen; auto tells grey from colour.")
     ] = ToldModality.auto,
@@ -88,6 +89,8 @@ def search(
         raise DataError("say what to search for: either --image-folder DIR or --video FILE or --tracklet ID")
     if source is not None and tracklet is None:
         raise DataError("--from says where a tracklet lies; name it by --tracklet ID")
+    if layout != "auto" and (source is None or source.is_file()):
+        raise DataError("--layout says how the dataset lies that a tracklet is taken from; give its root folder by --from DIR")
     if modality is not ToldModality.auto and tracklet is not None:
         raise DataError("how a known tracklet was seen is known too; leave --modality out")
     expect_writable_file(out)
@@ -99,7 +102,7 @@ def search(
         embedder = Embedder.load(checkpoint, device, compute.value)
         gallery = open_until_done.enter_context(Gallery(address, embedder, name=name, token=token))
         if tracklet is not None:
-            query = named_query(gallery, tracklet, source)
+            query = named_query(gallery, tracklet, source, layout)
         else:
             if video is not None:
                 folder = open_until_done.enter_context(tempfile.TemporaryDirectory())

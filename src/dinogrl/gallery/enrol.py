@@ -47,7 +47,9 @@ def enrol_folder(
     if gallery.embedder is None:
         raise GalleryError("tracklets are embedded by a gallery opened with an embedder: Gallery(address, embedder, writable=True)")
     data = gallery.embedder.trained.recipe.data.with_broken_frames(broken_frames)
-    dataset = open_dataset(root, layout, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test)
+    dataset = open_dataset(
+        root, layout, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test, trial=data.trial
+    )
     tracklets = list(dataset.by_id().values())
     done, total = Added(), len(tracklets)
     for i in range(0, total, AT_ONCE):

@@ -36,15 +36,16 @@ class Query:
     own: bool = False
 
 
-def named_query(gallery: Gallery, id: str, source: Path | None = None) -> Query:
-    """The tracklet ``id`` of ``source``: a file of embeddings, the root folder of a dataset, or the gallery itself where None.
+def named_query(gallery: Gallery, id: str, source: Path | None = None, layout: str = "auto") -> Query:
+    """The tracklet ``id`` of ``source``: a file of embeddings, the root folder of a dataset (in this ``layout``), or the gallery
+    itself where None.
 
     Raises :class:`GalleryError`, with the nearest ids, where it is not there; :class:`CheckpointError` and :class:`DataError` for a
     file or a dataset that cannot be read.
     """
     if source is None:
         return _of_gallery(gallery, id)
-    return _of_file(source, id) if source.is_file() else _of_dataset(gallery, source, id)
+    return _of_file(source, id) if source.is_file() else _of_dataset(gallery, source, id, layout)
 
 
 def _of_gallery(gallery: Gallery, id: str) -> Query:
@@ -66,11 +67,13 @@ def _of_file(path: Path, id: str) -> Query:
     )
 
 
-def _of_dataset(gallery: Gallery, root: Path, id: str) -> Query:
+def _of_dataset(gallery: Gallery, root: Path, id: str, layout: str) -> Query:
     if gallery.embedder is None:
         raise GalleryError("a dataset's tracklet is embedded by a gallery opened with an embedder: Gallery(address, embedder)")
     data = gallery.embedder.trained.recipe.data
-    dataset = open_dataset(root, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test)
+    dataset = open_dataset(
+        root, layout, min_frames=1, discard_train=data.discard_train, discard_test=data.discard_test, trial=data.trial
+    )
     tracklets = dataset.by_id()
     if id not in tracklets:
         raise _missing(id, str(root), list(tracklets))

@@ -1,0 +1,38 @@
+"""A known tracklet is found by its name, wherever it lies and however many others lie there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny_datasets
+from dinogrl.cli.main import main
+from dinogrl.data.datasets import open_dataset
+from dinogrl.models.archive import save_model
+from tiny_models import tiny_model, tiny_recipe
+
+SMALL = ("data.workers=0", "data.frames=1", "data.height=64", "data.width=32")
+
+
+def test_a_dataset_is_read_as_its_layout_and_the_models_trial_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RegDB with the lists of its second split alone, and a model of that split."""
+    data, model = tiny_datasets.regdb(tmp_path / "regdb", train=2, test=1, images=1), str(tmp_path / "model.safetensors")
+    for path in (data / "idx").glob("*_1.txt"):
+        path.unlink()
+    save_model(Path(model), tiny_model("baseline"), tiny_recipe("baseline", *SMALL, "data.trial=2"), 5, {})
+    assert main(["gallery", "add", str(tmp_path / "g"), model, "--data", str(data)]) == 0
+    name = open_dataset(data, trial=2).query[0].id
+    line = ["search", str(tmp_path / "g"), model, "--tracklet", name, "--json", "-", "--out", str(tmp_path / "s.png")]
+    capsys.readouterr()
+    assert main([*line, "--from", str(data), "--layout", "regdb"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["query"] == f"{name}, infrared" and len(answer["hits"]) == 6
+    for words, said in (
+        (["--from", str(data), "--layout", "folder"], "is laid out as regdb, not as folder"),
+        (["--from", str(data), "--layout", "regbd"], "did you mean 'regdb'?"),
+        (["--from", model, "--layout", "regdb"], "give its root folder by --from DIR"),
+        (["--layout", "regdb"], "give its root folder by --from DIR"),
+    ):
+        assert main([*line, *words]) == 2 and said in capsys.readouterr().err
