@@ -54,6 +54,14 @@ def test_what_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None
     assert caught.value.filename == str(tmp_path / "another"), "what the block itself says stays"
 
 
+def test_two_that_write_the_same_file_at_once_do_not_mix(tmp_path: Path) -> None:
+    """They may have the same process id: two machines with one folder, two containers, two threads."""
+    with checkpoints.replacing(tmp_path / "x") as first, checkpoints.replacing(tmp_path / "x") as second:
+        first.write_bytes(b"the first one's")
+        second.write_bytes(b"another's")
+    assert (tmp_path / "x").read_bytes() == b"the first one's" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.fixture
 def small_disk() -> Iterator[None]:
     """Files of this process cannot grow beyond 4 KiB, as on a disk that is full."""

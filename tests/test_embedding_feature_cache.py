@@ -186,13 +186,29 @@ def test_a_cache_that_vanishes_is_made_again(tmp_path: Path, network: DinoGRL) -
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path, network: DinoGRL) -> None:
     parts(network, FeatureCache(tmp_path), 1)
     folder = kept(tmp_path)[0].parent
-    old, young, other = folder / ".a.tokens.12.part", folder / ".b.tokens.13.part", tmp_path / "thesis.part"
+    old, young = (checkpoints.part_beside(folder / name) for name in ("a.tokens", "b.tokens"))
+    other = tmp_path / "thesis.part"
     for path in (old, young, other):
         path.write_bytes(b"x")
     for path in (old, other):
         os.utime(path, (time.time() - 9e5, time.time() - 9e5))
     FeatureCache(tmp_path)
     assert (old.exists(), young.exists(), other.exists()) == (False, True, True)
+
+
+def test_two_machines_that_keep_the_same_frame_do_not_write_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = FeatureCache(tmp_path), FeatureCache(tmp_path)
+    move = Path.replace
+
+    def overtaken(part: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", move)
+        there.keep(target, b"theirs, longer")
+        assert part.read_bytes() == b"ours"
+        return move(part, target)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    here.keep(tmp_path / "a.tokens", b"ours")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"ours"]
 
 
 def test_a_cache_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import secrets
 import struct
 import warnings
 import zlib
@@ -52,6 +53,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
 
 
+def part_beside(path: Path) -> Path:
+    """Where to write what shall become ``path``: a hidden name that no other process takes, on whatever machine it is.
+
+    Process ids would do on one machine; two that share a folder over a network have the same ones.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a path beside ``path`` to write to; when the block ends well, that file takes ``path``'s place.
@@ -59,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     An :class:`OSError` of the hidden file names ``path`` instead: nobody else has heard of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = part_beside(path)
     try:
         yield beside
         with beside.open("rb") as file:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from dinogrl.checkpoints import part_beside
 from dinogrl.data.tiff_orientation import as_stored
 from dinogrl.errors import DataError, in_one_line
 from dinogrl.recipes.schema import BrokenFrames
@@ -195,7 +196,7 @@ def encode_png(image: Image) -> bytes:
 def write_image(path: Path, image: Image, quality: int = 95) -> None:
     """Write a .png as PNG, anything else as JPEG: beside first, then renamed, so that no half image is ever seen."""
     content = encode_png(image) if path.suffix.lower() == ".png" else encode_jpeg(image, quality)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = part_beside(path)
     try:
         beside.write_bytes(content)
         beside.replace(path)

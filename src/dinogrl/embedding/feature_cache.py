@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -78,7 +77,7 @@ class FeatureCache:
         if len(content) > self._left:
             self._stop(f"it holds {self.gigabytes:g} GB")
             return
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        beside = checkpoints.part_beside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(content)  # not forced to the disk, which would take longer than computing: the sum tells

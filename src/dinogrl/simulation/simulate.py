@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +16,7 @@ import numpy as np
 import simplejpeg
 
 from dinogrl import runtime
+from dinogrl.checkpoints import part_beside
 from dinogrl.data.datasets.layout import SIMULATION_CARD
 from dinogrl.errors import DataError, DinogrlError
 from dinogrl.records import Modality
@@ -69,7 +69,7 @@ def simulate(
         raise DinogrlError(f"{out} is there already and not an empty folder; give a new folder, or remove it")
     layout = plan(settings)
     motions = load_motions(settings.motion, settings.motion_rate) if settings.motion is not None else ()
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    beside = part_beside(out)
     total, done = sum(len(take.files) for take in layout.takes), 0
     try:
         beside.mkdir(parents=True)
