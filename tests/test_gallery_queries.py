@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tiny_datasets
 from dinogrl.cli.main import main
 from dinogrl.data.datasets import open_dataset
+from dinogrl.gallery.queries import _missing
 from dinogrl.models.archive import save_model
 from tiny_models import tiny_model, tiny_recipe
 
@@ -36,3 +39,19 @@ def test_a_dataset_is_read_as_its_layout_and_the_models_trial_say(tmp_path: Path
         (["--layout", "regdb"], "give its root folder by --from DIR"),
     ):
         assert main([*line, *words]) == 2 and said in capsys.readouterr().err
+
+
+def test_of_very_many_names_the_nearest_are_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by comparing the spelling of all, of which only some are compared: all of a hundred thousand took seconds."""
+    random = np.random.default_rng(0)
+    names = [f"person{random.integers(500)}/cam{random.integers(12)}/infrared/walk{i}" for i in range(2000)]
+    slips = [name[:place] + name[place + 1 :] for name, place in zip(names[::250], range(1, 24, 3))] + ["prson/cma3/walk17"]
+    assert {*names}.isdisjoint(slips)
+    compare, compared = difflib.get_close_matches, []
+    truth = [compare(slip, names, n=3, cutoff=0.55) for slip in slips]
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda word, known, **how: compared.append(len(known)) or compare(word, known, **how)
+    )
+    for slip, near in zip(slips, truth):
+        assert str(_missing(slip, "it", names)).endswith(f"did you mean {' or '.join(map(repr, near))}?")
+    assert max(compared) < len(names)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, repeat
+from operator import contains
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from dinogrl.records import Modality
 
 _NAMED = 3
 """Ids that are named where the one asked for is not there."""
+_COMPARED = 1000
+"""Ids whose spelling is compared in full: of a hundred thousand it would take seconds."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,19 @@ def _of_dataset(gallery: Gallery, root: Path, id: str, layout: str) -> Query:
 def _missing(id: str, place: str, known: Sequence[str]) -> GalleryError:
     """Ids that hold what was given come before those that are spelled alike: of a long id people remember a part."""
     holding = sorted((one for one in known if id.lower() in one.lower()), key=len) if id else []
-    near = holding or difflib.get_close_matches(id, known, n=_NAMED, cutoff=0.55)
+    near = holding or difflib.get_close_matches(id, _likeliest(id, known), n=_NAMED, cutoff=0.55)
     if near:
         return GalleryError(f"no tracklet {id!r} in {place}; did you mean {' or '.join(map(repr, near[:_NAMED]))}?")
     some = f"it has {', '.join(known[:_NAMED])}{' ...' if len(known) > _NAMED else ''}" if known else "it has none at all"
     return GalleryError(f"no tracklet {id!r} in {place}; {some}")
+
+
+def _likeliest(id: str, known: Sequence[str]) -> Sequence[str]:
+    """Those that share most pairs of neighbouring letters with the id, for their length, where there are more than are compared."""
+    if len(known) <= _COMPARED:
+        return known
+    shared = np.zeros(len(known))
+    for pair in {a + b for a, b in pairwise(id)}:
+        shared += np.fromiter(map(contains, known, repeat(pair)), bool, len(known))
+    shared /= len(id) + np.fromiter(map(len, known), int, len(known))
+    return [known[row] for row in np.argsort(-shared, kind="stable")[:_COMPARED]]
