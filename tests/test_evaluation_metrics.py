@@ -381,6 +381,7 @@ def test_blind_cameras_never_meet() -> None:
     same_camera = case.query_cameras[:, None] == case.gallery_cameras
     blind = (case.query_cameras[:, None] == 2) & (case.gallery_cameras == 1)
     np.testing.assert_array_equal(scores.matches, (same_id & ~same_camera & ~blind).sum(1))
+    np.testing.assert_array_equal(meeting.met(), (~(same_id & same_camera) & ~blind).sum(1))
 
 
 def test_examples_in_the_docs_hold(repository: Path) -> None:

@@ -70,6 +70,17 @@ class Meeting:
             meets &= (cameras[row] != query_camera) | (gallery_cameras != gallery_camera)
         return row, column, meets
 
+    def met(self) -> np.ndarray:
+        """(N,) how many gallery items each query meets."""
+        n, m = self.shape
+        row, column, meets = self.same_identity(0, n)
+        met = m - np.bincount(row[~meets], minlength=n)
+        for query_camera, gallery_camera in self.blind:
+            asking, unseen = self.query_cameras == query_camera, self.gallery_cameras == gallery_camera
+            counted = np.bincount(row[asking[row] & unseen[column]], minlength=n)  # of the query's own identity
+            met -= asking * unseen.sum() - counted
+        return np.asarray(met)
+
     def by_identity(self) -> tuple[np.ndarray, np.ndarray]:
         """(M,) gallery columns ordered by identity, and where among them each identity begins."""
         return self._order, np.flatnonzero(np.r_[True, self._sorted_ids[1:] != self._sorted_ids[:-1]])

@@ -186,12 +186,13 @@ def _difference(change: float, interval: Interval | None, people: int) -> str:
 
 
 def _chance(run: Run, direction: str) -> float | None:
-    """Rank-1 of a gallery in random order."""
+    """Rank-1 of a gallery in random order, of which each query sees what the protocol lets it meet."""
     if run.evaluation is None or direction not in run.evaluation.directions:
         return None
     outcome = run.evaluation.directions[direction]
     valid = outcome.queries.valid
-    return float(outcome.queries.matches[valid].mean() / len(outcome.gallery)) if valid.any() else None
+    met = run.evaluation.protocol.meeting(outcome.query, outcome.gallery).met()
+    return float((outcome.queries.matches[valid] / met[valid]).mean()) if valid.any() else None
 
 
 def camera_tables(runs: Sequence[Run]) -> str:
