@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,12 @@ def read(path: Path) -> ExportedModel:
     except RuntimeError as error:
         raise CheckpointError(f"cannot read {path}: {in_one_line(error, 160)}; it, or its .bin, is broken") from error
 
+    one_at_a_time = Lock()  # two threads would share one request, and each be given what the other asked
+
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         try:
-            return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
+            with one_at_a_time:
+                return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
         except RuntimeError as error:
             raise CheckpointError(f"{path} fails on {len(frames)} clips: {in_one_line(error, 160)}") from error
 

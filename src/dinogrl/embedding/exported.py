@@ -44,6 +44,8 @@ class ExportedNetwork(nn.Module):
         self.gait_parts = gait_parts
 
     def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
+        # OpenVINO would answer such a call with an earlier answer, and every later one wrongly
+        assert 0 not in frames.shape and modality.shape == frames.shape[:1], "a modality for each clip, and frames in it"
         mean, deviation = (torch.from_numpy(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         pixels = ((frames.float().cpu() * deviation + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
         vectors = self.run(pixels.contiguous().numpy(), modality.cpu().numpy())
