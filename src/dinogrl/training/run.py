@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import TrainingLoader, evaluation_loader
 from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.embedding.prepare import search_aids
 from dinogrl.embedding.search_aids import store_aids
 from dinogrl.errors import DataError, TrainingError
@@ -36,7 +37,7 @@ from dinogrl.training.loop import Trainer, Watcher
 from dinogrl.training.optimisers import make_optimiser
 from dinogrl.training.processes import launched
 from dinogrl.training.state import Position, load_state
-from dinogrl.training.tuning import tune
+from dinogrl.training.tuning import freeze_what_no_loss_reaches, tune
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +45,23 @@ STATE, BEST, MODEL = "checkpoint.safetensors", "best.safetensors", "model.safete
 
 
 def train(
-    recipe: Recipe, data: Path, out: Path, *, resume: bool = False, on_progress: Watcher | None = None, devices: int = 1
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    on_progress: Watcher | None = None,
+    devices: int = 1,
+    feature_cache: FeatureCache | None = None,
 ) -> Path:
     """Train ``recipe`` on the dataset at ``data`` and write the run into the folder ``out``; gives the path of the model file.
 
     ``out`` receives recipe.yaml, log.csv, tensorboard/, checkpoint.safetensors (where the run stands) and, at the end,
     model.safetensors. With ``resume`` a run that was stopped, at any moment and in any way, goes on from its last checkpoint
     exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch: triplets
-    are those of the whole batch, each batch norm sees the share of its own process.
+    are those of the whole batch, each batch norm sees the share of its own process. ``feature_cache`` spares the
+    frozen features of frames that are embedded as they are: the held-out ones, again at every look, and those from which the model
+    learns at the end what searching needs.
 
     Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where another training is at work
     there, where it holds another recipe's run, and where a loss is not finite; :class:`DataError` for broken data.
@@ -63,11 +73,20 @@ def train(
     fabric = make_fabric(recipe, devices)
     with launched(fabric), _claimed(out) if fabric.is_global_zero else nullcontext():
         if not _finished(out, resume):  # another process may have been here while the data were read
-            _train(fabric, recipe, dataset, out, resume=resume, on_progress=on_progress)
+            _train(fabric, recipe, dataset, out, resume=resume, on_progress=on_progress, feature_cache=feature_cache)
     return out / MODEL
 
 
-def _train(fabric: Fabric, recipe: Recipe, dataset: Dataset, out: Path, *, resume: bool, on_progress: Watcher | None) -> None:
+def _train(
+    fabric: Fabric,
+    recipe: Recipe,
+    dataset: Dataset,
+    out: Path,
+    *,
+    resume: bool,
+    on_progress: Watcher | None,
+    feature_cache: FeatureCache | None,
+) -> None:
     """What each process does, in a folder that is theirs."""
     runtime.seed_everything(recipe.seed)
     share = recipe.training.holdout if recipe.training.selection == "holdout" else 0.0
@@ -84,8 +103,11 @@ def _train(fabric: Fabric, recipe: Recipe, dataset: Dataset, out: Path, *, resum
         network.start_silhouette(first.frames)
     optimiser = make_optimiser(network, recipe.training)
     position = load_state(out / STATE, network, optimiser, recipe) if resuming else Position()
+    freeze_what_no_loss_reaches(network, recipe.objective)
     model, wrapped = fabric.setup(network, optimiser)
-    keep = _Keeper(network, recipe, len(labels), facts, out, fabric.device)
+    if recipe.model.gait is not None and recipe.model.gait.prior.lora is not None:
+        feature_cache = None  # after every step the features are other ones: kept, they would only fill the disk
+    keep = _Keeper(network, recipe, len(labels), facts, out, fabric.device, feature_cache)
     lead = fabric.is_global_zero
     if lead:
         checkpoints.write_atomically(out / "recipe.yaml", dump_recipe(recipe).encode())
@@ -120,10 +142,10 @@ def _train(fabric: Fabric, recipe: Recipe, dataset: Dataset, out: Path, *, resum
 
 
 def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
-    """Devices, precision and processes as the recipe asks. Every parameter need not take part in every step."""
+    """Devices, precision and processes as the recipe asks."""
     device = runtime.device(recipe.training.device)
     bfloat16 = runtime.wants_bfloat16(recipe.training.precision, device)
-    strategy = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
+    strategy = DDPStrategy() if devices > 1 else "auto"
     chosen = [device.index] if device.index is not None and devices == 1 else devices
     # given as a plugin and not by name, of which Fabric speaks at every start
     precision = MixedPrecision("bf16-mixed", device.type) if bfloat16 else Precision()
@@ -194,19 +216,24 @@ def _batches(recipe: Recipe, split: Split, labels: dict[int, int]) -> TrainingLo
     return batches
 
 
+@dataclass
 class _Keeper:
     """Writes the model file: the best on held-out identities, or the last."""
 
-    def __init__(self, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any], out: Path, device: Any) -> None:
-        self.network, self.recipe, self.identities, self.facts = network, recipe, identities, facts
-        self.out, self.device = out, device
+    network: DinoGRL
+    recipe: Recipe
+    identities: int
+    facts: dict[str, Any]
+    out: Path
+    device: Any
+    feature_cache: FeatureCache | None
 
     def look(
         self, held: Sequence[Tracklet], journal: Journal | None, epoch: int, total: int, position: Position
     ) -> dict[str, float]:
         """Score the held-out identities; write the model when it is the best so far."""
         loader = evaluation_loader(held, self.recipe.data, sampling="segments", batch=self.recipe.evaluation.batch)
-        embeddings = extract(self.network, loader, self.device, tracklets=held)
+        embeddings = extract(self.network, loader, self.device, tracklets=held, feature_cache=self.feature_cache)
         self.network.train()
         scores = holdout_score(embeddings, self.recipe.evaluation.distance)
         if not all(math.isfinite(value) for value in scores.values()):
@@ -230,7 +257,10 @@ class _Keeper:
         """A frame that has become unreadable by now must not cost the model."""
         try:
             network, most = load_model(self.out / BEST).network, self.recipe.training.search_tracklets
-            store_aids(self.out / BEST, search_aids(network, self.recipe, split.fit, self.device, held=split.held, most=most))
+            aids = search_aids(
+                network, self.recipe, split.fit, self.device, held=split.held, most=most, feature_cache=self.feature_cache
+            )
+            store_aids(self.out / BEST, aids)
         except DataError as error:
             log.warning("the model carries nothing for searching (%s); `dinogrl gallery learn` does it later", error)
 
