@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from dinogrl.cli.screen import note, progress, say, score_table
+from dinogrl.cli.feature_cache import CacheFolder, CacheSize, open_cache, tell_cache
+from dinogrl.cli.screen import progress, say, score_table
 from dinogrl.recipes.schema import BrokenFrames
-
-if TYPE_CHECKING:
-    from dinogrl.embedding.feature_cache import FeatureCache
 
 Checkpoint = Annotated[
     Path,
@@ -40,18 +38,6 @@ class ComputedIn(StrEnum):
 Compute = Annotated[
     ComputedIn,
     typer.Option(help="What the network computes in; bfloat16 takes half the time where the device has it, auto sees to that."),
-]
-CacheFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--feature-cache",
-        metavar="DIR",
-        help="Keep the frozen features of every frame there (2 to 4 MB each), and read those that are there already.",
-    ),
-]
-CacheSize = Annotated[
-    float | None,
-    typer.Option("--feature-cache-size", metavar="GB", help="How large the feature cache may become; 100 where not given."),
 ]
 
 
@@ -105,7 +91,7 @@ def evaluate(
     folder = out or model_file(checkpoint).parent
     if json is not None:
         expect_writable_file(json, "--json")
-    cache = _cache(feature_cache, feature_cache_size)
+    cache = open_cache(feature_cache, feature_cache_size)
     with progress() as tell:
         metrics = evaluate_checkpoint(
             checkpoint,
@@ -121,7 +107,7 @@ def evaluate(
             feature_cache=cache,
             on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
         )
-    _tell_cache(cache)
+    tell_cache(cache)
     say(score_table(metrics))
     if json is not None:
         write_atomically(json, (folder / "metrics.json").read_bytes())
@@ -146,7 +132,7 @@ def embed(
     """
     from dinogrl.embedding.dataset import embed_dataset
 
-    cache = _cache(feature_cache, feature_cache_size)
+    cache = open_cache(feature_cache, feature_cache_size)
     with progress() as tell:
         embeddings = embed_dataset(
             checkpoint,
@@ -160,29 +146,9 @@ def embed(
             feature_cache=cache,
             on_progress=lambda done, total: tell("embed", done, total, "clips"),
         )
-    _tell_cache(cache)
+    tell_cache(cache)
     rows, parts, width = embeddings.parts.shape
     say(f"[green]{escape(str(out))}[/green]: {rows} tracklets, {parts} parts of {width}, model {embeddings.fingerprint}")
-
-
-def _cache(folder: Path | None, gigabytes: float | None) -> FeatureCache | None:
-    from dinogrl.embedding.feature_cache import FeatureCache
-    from dinogrl.errors import DinogrlError
-
-    if folder is None:
-        if gigabytes is not None:
-            raise DinogrlError("--feature-cache-size bounds a feature cache; say where it lies by --feature-cache DIR")
-        return None
-    return FeatureCache(folder) if gigabytes is None else FeatureCache(folder, gigabytes)
-
-
-def _tell_cache(cache: FeatureCache | None) -> None:
-    if cache is None:
-        return
-    if not cache.read + cache.computed:
-        note("feature cache: this model has no frozen features of its own that could be kept")
-        return
-    note(f"feature cache {cache.folder}: features of {cache.read} frames read, of {cache.computed} computed")
 
 
 def average(
@@ -194,9 +160,13 @@ def average(
     Example: dinogrl average runs/regdb-1 runs/regdb-2 runs/regdb-3 --json regdb.json
     """
     from dinogrl.checkpoints import write_atomically
+    from dinogrl.errors import DinogrlError
     from dinogrl.evaluation.results import read_metrics
     from dinogrl.evaluation.trials import mean_metrics
 
+    for run in runs:
+        if runs.count(run) > 1:
+            raise DinogrlError(f"{run} is given {runs.count(run)} times; give the run of each trial once")
     metrics = mean_metrics({str(run): read_metrics(run / "metrics.json") for run in runs})
     say(score_table(metrics))
     if json is not None:

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from dinogrl.cli.feature_cache import CacheFolder, CacheSize, open_cache, tell_cache
 from dinogrl.cli.screen import Interrupted, Watcher, progress, say
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/RECIPE where not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
+    feature_cache: CacheFolder = None,
+    feature_cache_size: CacheSize = None,
 ) -> None:
     """Train a recipe on a dataset. Interrupted, it says the command that goes on.
+
+    A feature cache spares the looks at held-out people and what searches need at the end; no training step reads it.
 
     Example: dinogrl train dinogrl data.frames=10 --data /data/HITSZ-VCM --out runs/ten-frames
     """
@@ -44,15 +49,27 @@ def train(
     from dinogrl import distributed  # torch is imported only once the recipe is known to be right
     from dinogrl.training.run import train as fit
 
+    cache = open_cache(feature_cache, feature_cache_size)
     try:
         with progress() as tell:
-            model = fit(chosen, data, folder, resume=resume, devices=devices, on_progress=lambda step: _show(tell, step))
+            model = fit(
+                chosen,
+                data,
+                folder,
+                resume=resume,
+                devices=devices,
+                feature_cache=cache,
+                on_progress=lambda step: _show(tell, step),
+            )
     except KeyboardInterrupt as stop:
         words = ["dinogrl", "train", recipe, *(overrides or []), "--data", str(data), "--out", str(folder)]
         words += ["--devices", str(devices)] if devices > 1 else []
+        words += ["--feature-cache", str(feature_cache)] if feature_cache is not None else []
+        words += ["--feature-cache-size", str(feature_cache_size)] if feature_cache_size is not None else []
         raise Interrupted(f"go on by: {shlex.join([*words, '--resume'])}") from stop
     if distributed.rank():  # the first process speaks for all
         return
+    tell_cache(cache)
     say(f"[green]{escape(str(model))}[/green]")
     say(f"next: dinogrl evaluate {model} --data {data}")
 

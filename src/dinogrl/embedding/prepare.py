@@ -13,6 +13,7 @@ from dinogrl import runtime
 from dinogrl.data.datasets import open_dataset
 from dinogrl.data.loaders import evaluation_loader
 from dinogrl.embedding.extract import extract
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.embedding.opening import model_file
 from dinogrl.embedding.search_aids import SearchAids, learn_aids, store_aids
 from dinogrl.errors import DataError
@@ -60,6 +61,7 @@ def search_aids(
     *,
     held: Sequence[Tracklet] = (),
     most: int = MOST,
+    feature_cache: FeatureCache | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SearchAids:
     """Embed at most ``most`` of the training tracklets, and of the held-out ones, and learn from them (see :func:`learn_aids`)."""
@@ -69,7 +71,7 @@ def search_aids(
     def embed(some: Sequence[Tracklet], before: int) -> Embeddings:
         loader = evaluation_loader(some, recipe.data, sampling="segments", batch=recipe.evaluation.batch)
         told = None if on_progress is None else lambda done: on_progress(before + done, total)
-        return extract(network, loader, device, on_progress=told)
+        return extract(network, loader, device, feature_cache=feature_cache, on_progress=told)
 
     embeddings = embed(chosen, 0)
     held_out = embed(judged, len(chosen)) if judged else None

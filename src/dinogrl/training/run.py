@@ -60,8 +60,8 @@ def train(
     model.safetensors. With ``resume`` a run that was stopped, at any moment and in any way, goes on from its last checkpoint
     exactly as if it had not been stopped; a finished one is left as it is. ``devices`` processes share each batch: triplets
     are those of the whole batch, each batch norm sees the share of its own process. ``feature_cache`` spares the
-    frozen features of frames that are embedded as they are: the held-out ones, again at every look, and those from which the model
-    learns at the end what searching needs.
+    frozen features of frames that are embedded as they are: held-out ones, at every look, and at the end those from which the
+    model learns what searching needs.
 
     Raises :class:`TrainingError` where ``out`` holds a run already and ``resume`` is not given, where another training is at work
     there, where it holds another recipe's run, and where a loss is not finite; :class:`DataError` for broken data.
