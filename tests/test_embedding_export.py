@@ -70,8 +70,8 @@ def pictures(shared: Path) -> list[NDArray[np.uint8]]:
 
 @pytest.fixture(scope="module")
 def files(folder: Path, model: TrainedModel, pictures: list[NDArray[np.uint8]]) -> dict[str, Path]:
-    """The model in every format, float32."""
-    made = {name: folder / f"model{form.suffix}" for name, form in FORMATS.items()}
+    """The model in every format, float32, in folders that are made for them."""
+    made = {name: folder / name / f"model{form.suffix}" for name, form in FORMATS.items()}
     for name, path in made.items():
         checks = export_model(model, path, format=name, frames=pictures)
         assert max(check.share for check in checks) < 1e-4
@@ -239,8 +239,8 @@ def test_a_failing_check_leaves_no_file(
     other = tiny_model("baseline", *RECIPES["baseline"], seed=9).eval()
     monkeypatch.setattr("dinogrl.embedding.export.ExportGraph", lambda network, size, in_bfloat16: ExportGraph(other, size))
     with pytest.raises(ExportError, match="not kept"):
-        export_model(trained("baseline", folder), tmp_path / "wrong.pt2", format="torch", frames=pictures)
-    assert not list(tmp_path.iterdir())
+        export_model(trained("baseline", folder), tmp_path / "new" / "wrong.pt2", format="torch", frames=pictures)
+    assert not list(tmp_path.iterdir()), "nor a folder for it"
 
 
 def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path: Path, model: TrainedModel) -> None:

@@ -113,8 +113,8 @@ def export_model(
     size = (trained.recipe.data.height, trained.recipe.data.width)
     batches = check_clips(frames, size, trained.recipe.data.frames)
     graph = ExportGraph(trained.network, size, in_bfloat16=precision == "bfloat16" and format == "torch").eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+    there = next(folder for folder in out.parents if folder.exists())  # new ones are made for a file that is kept
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=there) as scratch:
         draft = Path(scratch, out.name)
         on_stage(f"writing {format}, {precision}")
         try:
@@ -127,6 +127,7 @@ def export_model(
         every = [compare(run, trained, batches) for run in runs]
         for checks in every:
             expect_same(checks, precision, lambda: rounding(trained, batches))
+        out.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(Path(scratch).iterdir()):  # .bin before .xml: who sees the one that is named finds the other
             part.replace(out.with_name(part.name))
     return [max(of_one, key=lambda check: check.share) for of_one in zip(*every, strict=True)]
