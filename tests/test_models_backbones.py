@@ -127,6 +127,14 @@ def test_prepared_weights_follow_the_weights() -> None:
         prior.vit.embeddings.position_embeddings.mul_(8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not torch.allclose(before, prior(frames).last, atol=0.05)
+    prior.requires_grad_(True)  # as somebody does who unfreezes a whole network
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        unfrozen = prior(frames).last
+    assert not unfrozen.requires_grad
+    with torch.no_grad():
+        prior.vit.embeddings.position_embeddings.div_(8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(before, prior(frames).last, rtol=0, atol=0)
     exact = small_prior(size=(56, 28), blocks=(2,), precision="float32")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = exact(frames).last

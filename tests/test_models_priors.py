@@ -234,6 +234,28 @@ def test_a_training_step_moves_the_adapters_and_nothing_else_of_the_prior(shape:
     assert prior.prepared(torch.float32) is ready, "the frozen part is not copied anew after every step"
 
 
+@families
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_adapters_follow_autocast_to_either_half_precision(family: str, kind: torch.dtype) -> None:
+    """float16 is what ``torch.autocast("cuda")`` takes where nobody says otherwise."""
+    prior = small(family)
+    adapt(prior, Lora(blocks=1, rank=4))
+    frames = torch.randn(2, 3, *prior.size)
+    with torch.autocast("cpu", dtype=kind):
+        rounded = prior(frames).last
+    assert rounded.dtype == kind
+    torch.testing.assert_close(rounded.float(), prior(frames).last, rtol=0.1, atol=0.1)
+    rounded.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in prior.parameters() if p.requires_grad)
+
+
+def test_the_start_of_the_silhouette_keeps_no_graph_of_the_adapters() -> None:
+    network, seen = tiny_model("dinogrl_lora"), []
+    network.get_submodule("gait.prior").register_forward_hook(lambda prior, given, tokens: seen.append(tokens.last.requires_grad))
+    network.start_silhouette(clips()[0])
+    assert seen == [False]
+
+
 def test_adapters_learn_in_float32_under_bfloat16() -> None:
     """An update far below bfloat16's step of the weight must have its effect all the same."""
     prior = small("dinov2", registers=0)

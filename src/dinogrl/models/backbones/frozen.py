@@ -170,15 +170,17 @@ class FrozenPrior(nn.Module):
     def _adapting(self, device: str, inside: torch.dtype) -> Iterator[None]:
         """Gradient and autocast of the adapted blocks, and of the last norm."""
         learns = self.first_adapted is not None and torch.is_grad_enabled()
-        rounded = self.first_adapted is not None and inside == torch.bfloat16
-        with torch.set_grad_enabled(learns), torch.autocast(device, dtype=torch.bfloat16, enabled=rounded):
+        rounded = inside if self.first_adapted is not None and inside in (torch.bfloat16, torch.float16) else None
+        with torch.set_grad_enabled(learns), torch.autocast(device, dtype=rounded, enabled=rounded is not None):
             yield
 
     def prepared(self, dtype: torch.dtype) -> Prepared:
         """Weights and positions in ``dtype``, kept until the frozen weights change or move."""
         if torch.compiler.is_compiling():
             return self._prepare(dtype, stamp=())
-        stamp = tuple((weight.data_ptr(), _version(weight)) for weight in self.vit.parameters() if not weight.requires_grad)
+        # by name, since anybody may set requires_grad of a whole network; adapters move with every step, and are in no copy
+        frozen = (weight for name, weight in self.vit.named_parameters() if ".lora_" not in name)
+        stamp = tuple((weight.data_ptr(), _version(weight)) for weight in frozen)
         ready = self._prepared.get(dtype)
         if ready is None or ready.stamp != stamp:
             self._prepared = {dtype: self._prepare(dtype, stamp)}

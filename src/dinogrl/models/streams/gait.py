@@ -114,6 +114,7 @@ class GaitStream(nn.Module):
             maps.mask_error = self.mask.reconstruction_error(probabilities, tokens.last.detach(), found)
         return set_pooling(self.layers(enriched), times), maps
 
+    @torch.no_grad()
     def start_silhouette(self, frames: Tensor) -> None:
         """Set E_m from frames (B,T,3,H,W), so that its silhouettes show the person before any training.
 
