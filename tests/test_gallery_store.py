@@ -90,11 +90,15 @@ def test_adding_twice_changes_nothing(place: dict[str, str]) -> None:
 
 def test_other_content_under_the_same_id(place: dict[str, str]) -> None:
     with filled(place, 10) as gallery:
-        for changed, parts in ((ENTRIES[1], PARTS[50]), (replace(ENTRIES[1], camera="moon"), PARTS[1])):
-            with pytest.raises(GalleryError, match=r"'t1' is in the gallery with other content.*--replace"):
+        elsewhere, moved = replace(ENTRIES[1], collection="april"), replace(ENTRIES[1], camera="moon", end=None)
+        for changed, parts, what in (
+            (ENTRIES[1], PARTS[50], "vectors"),
+            (elsewhere, PARTS[1], "collection"),
+            (moved, PARTS[50], "camera and its end"),
+        ):
+            with pytest.raises(GalleryError, match=rf"'t1' is in the gallery with other content \(its {what}\).*--replace"):
                 gallery.add([ENTRIES[10], changed], np.stack([PARTS[10], parts]), fingerprint=MODEL)
         assert len(gallery) == 10  # nor was the new one added
-        moved = replace(ENTRIES[1], camera="moon")
         assert gallery.add([moved], PARTS[50:51], fingerprint=MODEL, replace=True) == Added(replaced=1)
         assert len(gallery) == 10 and gallery.entries(["t1"])[0].camera == "moon"
         assert gallery.search(PARTS[50], top=1)[0].id == "t1"

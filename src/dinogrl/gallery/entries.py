@@ -55,6 +55,11 @@ class Entry:
         facts = {name: value for name, value in self.as_row().items() if name != "added_ms"}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
+    def differences(self, other: Entry) -> list[str]:
+        """Names of the facts, all but ``added``, that are not the same."""
+        theirs = other.as_row()
+        return [name.removesuffix("_ms") for name, own in self.as_row().items() if own != theirs[name] and name != "added_ms"]
+
     def as_row(self) -> dict[str, Any]:
         """Plain values as the database holds them; times in milliseconds since 1970."""
         return {

@@ -135,8 +135,9 @@ class Gallery:
         same = self._unchanged(there, digests, known, stored)
         changed = [id for id in there if id not in same]
         if changed and not replace:
+            differing = entries[there[changed[0]]].differences(self.entries(changed[:1])[0]) or ["vectors"]
             raise GalleryError(
-                f"tracklet {changed[0]!r} is in the gallery with other content"
+                f"tracklet {changed[0]!r} is in the gallery with other content (its {' and its '.join(differing)})"
                 + (f", and so are {len(changed) - 1} more" if len(changed) > 1 else "")
                 + "; replace them (replace=True, --replace) or give the new ones other ids"
             )
