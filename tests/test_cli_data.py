@@ -55,6 +55,17 @@ def test_many_findings_of_one_sort_are_counted_unless_all_are_asked_for(tmp_path
     assert lines.count(".jpg: is missing") == len(lost) and "more such" not in lines
 
 
+def test_what_follows_from_a_split_that_is_not_there_is_left_unsaid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the dataset may be named by the environment, as for the other commands."""
+    monkeypatch.setenv("DINOGRL_DATA", str(tiny_datasets.regdb(tmp_path, train=2, test=1)))
+    assert cli.main(["check", "--trial", "11"]) == 1
+    first, verdict = capsys.readouterr().out.splitlines()
+    assert first.endswith("idx: there is no trial 11, there are 1, 2") and verdict == "unusable: 1 error, 0 warnings, 0 notes"
+    assert cli.main(["check"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

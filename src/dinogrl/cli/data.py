@@ -87,7 +87,7 @@ def simulate(
 
 
 def check(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="Root folder of the dataset.")],
+    data: Annotated[Path, typer.Argument(metavar="DIR", envvar="DINOGRL_DATA", help="Root folder of the dataset.")],
     layout: Annotated[str, typer.Option(help="auto, hitsz-vcm, buptcampus, sysu-mm01, regdb, llcm or folder.")] = "auto",
     full: Annotated[bool, typer.Option("--full", help="Decode every frame (slow on real datasets), not only its ends.")] = False,
     min_frames: Annotated[int, typer.Option(min=1, help="Shorter HITSZ-VCM tracklets are left out.")] = 12,

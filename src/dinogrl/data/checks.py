@@ -85,6 +85,8 @@ def check_dataset(
         problems.error(root, str(error))
         return CheckReport(root, "unknown" if layout == "auto" else layout, {}, problems, training=False, evaluation=False)
     index_errors = problems.errors()
+    if index_errors and not any(_splits(dataset).values()):  # nothing could be read: all else would only follow from that
+        return CheckReport(root, dataset.name, {}, problems, training=False, evaluation=False)
     nameless = _nobody_has_a_name(dataset, problems)
     training = not nameless and _check_training(dataset, problems)
     evaluation = not nameless and _check_evaluation(dataset, problems)
