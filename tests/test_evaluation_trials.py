@@ -65,8 +65,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "regdb" in shown and "30.0" in shown and "40.0" in shown
     assert json.loads((tmp_path / "mean.json").read_text())["options"] == {"trials": 2}
     assert read_metrics(tmp_path / "mean.json").directions["infrared_to_visible"].rank1 == pytest.approx(0.3)
-    assert cli.main(["average", runs[0], str(tmp_path / "nowhere")]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    for others, said in (([str(tmp_path / "nowhere")], "nowhere"), ([runs[0] + "/"], "run1 is given 2 times")):
+        assert cli.main(["average", runs[0], *others]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert said in line
 
 
 def test_missing_scores_are_told_with_the_command_that_makes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
