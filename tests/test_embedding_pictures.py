@@ -58,7 +58,8 @@ def test_every_form_of_the_same_pixels_gives_the_same_embedding(embedder: Embedd
 def test_grey_pictures_are_read_as_grey_files_are(embedder: Embedder) -> None:
     grey = [picture[..., 0] for picture in PICTURES]
     wanted = embedder.embed([np.dstack([picture] * 3) for picture in grey], "infrared")
-    for form in (grey, [picture[..., None] for picture in grey], [Pillow.fromarray(picture) for picture in grey]):
+    matrices = [picture.view(np.matrix) for picture in grey]
+    for form in (grey, matrices, [picture[..., None] for picture in grey], [Pillow.fromarray(picture) for picture in grey]):
         np.testing.assert_array_equal(embedder.embed(form, "infrared"), wanted)
 
 
@@ -84,6 +85,7 @@ def test_an_image_of_pillow_whose_file_is_cut_short_is_told(embedder: Embedder, 
         (iter(()), "without frames"),
         (PICTURES[0], r"given one array \(64, 32, 3\), expected .* a list of them"),
         ([None], "given a NoneType for a frame"),
+        ([Pillow.Image], "given a type for a frame"),
         ([PICTURES[0] / 255], r"\(64, 32, 3\) of float64; give the picture's own numbers, 0 to 255"),
         (torch.zeros(2, 3, 64, 32, dtype=torch.uint8), r"\(3, 64, 32\) of uint8; the colours come last: .*permute\(1, 2, 0\)"),
         ([np.zeros((64, 32, 4), np.uint8)], r"given \(64, 32, 4\)"),

@@ -52,12 +52,13 @@ def pixels(frame: Frame, size: tuple[int, int]) -> Image:
     """One frame as RGB (H,W,3) uint8 of ``size``. Raises :class:`DataError` for what cannot be read as one."""
     if isinstance(frame, (str, Path)):
         return read_frame(frame, size)
-    if isinstance(frame, PillowImage):
+    if isinstance(frame, PillowImage) and not isinstance(frame, type):  # Pillow's class itself has all its images have
         frame = _of_pillow(frame)
     if isinstance(frame, Tensor):
         frame = _of_tensor(frame)
     if not isinstance(frame, np.ndarray):
         raise DataError(f"given a {type(frame).__name__} for a frame, expected a path, an array, a tensor or an image of Pillow")
+    frame = np.asarray(frame)  # a matrix stays of two axes whatever is done to it
     grey = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1)
     if frame.dtype != np.uint8 or not (grey or (frame.ndim == 3 and frame.shape[2] == 3)) or not frame.size:
         raise DataError(
