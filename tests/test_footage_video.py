@@ -124,6 +124,25 @@ def test_a_film_of_changing_rate_is_not_taken_for_a_truncated_one(tmp_path: Path
     assert len(times) == 41 and times[-1] == pytest.approx(10, abs=0.01) and source.warnings == []
 
 
+def test_a_film_whose_last_picture_is_held_long_is_not_taken_for_a_truncated_one(tmp_path: Path) -> None:
+    """Three seconds of ten pictures each; the last picture is shown for six more."""
+    with load_av().open(str(tmp_path / "talk.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.codec_context.time_base = WIDTH, HEIGHT, Fraction(1, 1000)
+        packets = []
+        for number in range(30):
+            frame = load_av().VideoFrame.from_ndarray(draw(TWO, number), format="rgb24")
+            frame.pts, frame.time_base = number * 100, Fraction(1, 1000)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        for packet in packets:
+            packet.duration = 6000 if packet.pts == 2900 else 100
+            container.mux(packet)
+    with open_source(tmp_path / "talk.mkv") as source:
+        assert source.frames == pytest.approx(89, abs=5), "more than the 30 there are"
+        assert sum(1 for _ in source.pictures(Thinning())) == 30 and source.warnings == []
+
+
 @pytest.mark.parametrize(
     ("stamps", "expected"),
     [
@@ -138,7 +157,7 @@ def test_times_begin_at_zero_and_only_rise(
     """Recordings cut out of longer ones begin anywhere; those of poor cameras stand still, or run backwards."""
     with open_source(film) as source:
         frame = next(source._decoded())
-        stamped = [SimpleNamespace(time=stamp, rotation=0, to_ndarray=frame.to_ndarray) for stamp in stamps]
+        stamped = [SimpleNamespace(time=stamp, time_base=None, rotation=0, to_ndarray=frame.to_ndarray) for stamp in stamps]
         monkeypatch.setattr(source, "_decoded", lambda: iter(stamped))
         assert [picture.time for picture in source.pictures(Thinning())] == pytest.approx(expected)
 

@@ -162,7 +162,7 @@ class Video(_Closing):
 
     def pictures(self, thinning: Thinning) -> Iterator[Picture | None]:
         """See :class:`Source`. Raises :class:`DataError` where not one frame can be decoded."""
-        time, index = -1 / self.frame_rate, -1
+        time, held, index = -1 / self.frame_rate, 0.0, -1
         first: float | None = None
         for index, frame in enumerate(self._decoded()):
             stamp = frame.time
@@ -171,10 +171,11 @@ class Video(_Closing):
             time = (
                 told if told is not None and told > time else time + 1 / self.frame_rate
             )  # stamps that run backwards tell nothing
+            held = float(getattr(frame, "duration", 0) * (frame.time_base or 0))  # an older PyAV does not tell it
             yield Picture(index, time, _upright(frame)) if thinning.wants(index, time) else None
         if index < 0:
             raise DataError(f"not one frame of {self.name} can be decoded; it is truncated, or of a format that PyAV does not know")
-        if self.frames and index + 1 < 0.98 * self.frames - 2 and (self._stream.frames or not self._reached(time)):
+        if self.frames and index + 1 < 0.98 * self.frames - 2 and (self._stream.frames or not self._reached(time + held)):
             self.warnings.append(
                 f"{index + 1} of {self.frames} frames could be decoded: it is truncated or broken; these were used"
             )
