@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
+from dinogrl.errors import DataError
 from dinogrl.models.pooling import horizontal_stripes, set_pooling
 from dinogrl.models.streams import marked_norm
 from dinogrl.models.streams.fusion import AttentionFusion
@@ -212,6 +215,16 @@ def test_start_finds_the_person_where_frames_differ_more_than_people() -> None:
     error = F.mse_loss(mask.reconstruct(probabilities), other)
     assert error < 0.98 * (other - other.mean((0, 1, 2))).square().mean()
     assert person.shape == there.shape
+
+
+@pytest.mark.parametrize("tokens", [torch.ones(4, 8, 4, 6), torch.arange(4.0)[:, None, None, None].expand(4, 8, 4, 6)])
+def test_start_says_so_where_frames_show_nothing_and_leaves_the_encoder_as_it_is(tokens: Tensor) -> None:
+    for given in (tokens, tokens * float("nan")):
+        mask = MaskEncoder(6)
+        before = copy.deepcopy(mask)
+        with pytest.raises(DataError, match=r"all alike.*mask_start=random"):
+            start_mask(mask, given)
+        same_state(mask, before)
 
 
 def test_start_of_a_model_follows_the_recipe() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dinogrl.errors import DataError
 from dinogrl.models.streams.silhouette import MaskEncoder
 
 ROUNDS = 4
@@ -21,16 +22,22 @@ def start_mask(mask: MaskEncoder, tokens: Tensor) -> None:
     person from the background: one linear discriminant, fitted to tokens less their frame's mean. Its score cuts each frame in
     two, the discriminant is fitted again to these labels, and so on: what differs between whole frames (modality, camera, light)
     and what is in the middle by chance loses its say.
-    The decoder is the least-squares map back to the tokens.
+    The decoder is the least-squares map back to the tokens. Raises :class:`DataError`, and sets nothing, where the tokens of every
+    frame are all alike, or not finite.
     """
     flat = tokens.flatten(1, 2).double()  # (N,n,D)
     mean, variance = flat.mean((0, 1)), flat.var((0, 1), correction=0)
     rows = (flat - mean) * torch.rsqrt(variance + mask.norm.eps)
+    within = rows - rows.mean(1, keepdim=True)
+    if not within.square().mean() > 1e-9:  # or not a number
+        raise DataError(
+            "no silhouette can start from the first clips: the frozen features of every frame are all alike; "
+            "look at the frames and the prior's weights, or set model.gait.mask_start=random"
+        )
     height, width = tokens.shape[1:3]
     covariance = rows.flatten(0, 1).T @ rows.flatten(0, 1) / rows[..., 0].numel()
     inverse = torch.linalg.inv(covariance + RIDGE * torch.eye(len(covariance)).to(covariance))
     labels = _middle_and_sides(height, width).to(rows).expand(len(rows), -1)
-    within = rows - rows.mean(1, keepdim=True)
     axis = inverse @ (within * labels[..., None]).mean((0, 1))
     for _ in range(ROUNDS):
         person = _upper_cluster(rows @ axis)
