@@ -16,10 +16,12 @@ from dinogrl.recipes.schema import Training
 from dinogrl.records import Modality, Tracklet
 from dinogrl.training.holdout import split_identities
 from dinogrl.training.journal import Journal, Step
+from dinogrl.training.optimisers import make_optimiser
 from dinogrl.training.run import make_fabric
 from dinogrl.training.schedules import learning_rate
+from dinogrl.training.state import Position, load_state, save_state
 from dinogrl.training.tuning import tune
-from tiny_models import clips, tiny_model
+from tiny_models import clips, tiny_model, tiny_recipe
 
 
 def test_paper_schedule() -> None:
@@ -172,3 +174,14 @@ def test_precision_is_the_recipes_and_is_not_announced(precision: str, kind: tor
     fabric = make_fabric(load_recipe("demo_baseline", [f"training.precision={precision}", "training.device=cpu"]))
     with fabric.autocast():
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype is kind
+
+
+def test_a_state_of_other_people_is_refused_in_one_line(tmp_path: Path) -> None:
+    recipe = tiny_recipe("baseline")
+    five, seven = tiny_model("baseline", identities=5), tiny_model("baseline", identities=7)
+    save_state(tmp_path / "state", Position(), five, make_optimiser(five, recipe.training), recipe)
+    with pytest.raises(
+        TrainingError, match=r"other training data.*appearance_neck.weight was \(31, 12, 5\), now \(31, 12, 7\)"
+    ) as error:
+        load_state(tmp_path / "state", seven, make_optimiser(seven, recipe.training), recipe)
+    assert "\n" not in str(error.value)

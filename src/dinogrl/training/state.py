@@ -38,13 +38,28 @@ def save_state(path: Path, position: Position, model: nn.Module, optimiser: Opti
 
 
 def load_state(path: Path, model: nn.Module, optimiser: Optimizer, recipe: Recipe) -> Position:
-    """Put a saved state back. Raises :class:`TrainingError` where it belongs to another recipe (``_FREE`` fields may differ)."""
+    """Put a saved state back.
+
+    Raises :class:`TrainingError` where it belongs to another recipe (``_FREE`` fields may differ), or to a network of other shapes:
+    data with more or fewer people.
+    """
     tensors, facts = checkpoints.load(path, "training")
     differences = _differences(facts["recipe"], recipe.model_dump(mode="json"))
     if differences:
         raise TrainingError(f"{path.parent} holds a run of another recipe ({'; '.join(differences)}); use another --out")
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    checkpoints.expect_keys(weights, model.state_dict(), str(path))
+    own = model.state_dict()
+    checkpoints.expect_keys(weights, own, str(path))
+    misfits = [
+        f"{name} was {tuple(weights[name].shape)}, now {tuple(own[name].shape)}"
+        for name in own
+        if weights[name].shape != own[name].shape
+    ]
+    if misfits:
+        raise TrainingError(
+            f"{path.parent} holds a run on other training data or weights ({'; '.join(misfits[:2])}); "
+            "give those that it began with, or use another --out"
+        )
     model.load_state_dict(weights)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
