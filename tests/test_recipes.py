@@ -95,6 +95,7 @@ def test_unknown_names() -> None:
         ("model.pooling.stripes=[2,4]", "start with 1"),
         ("model.pooling.stripes=[1,2,4,8,16,0]", "numbers from 1 on"),
         ("training.milestones=[-1]", "greater than 0"),
+        ("model.gait.priors=[]", "at least 1 item"),
         ("model.pooling.stripes=[1,2,4]", "not among pooling.stripes"),
         ("model.gait.prior.height=450", "multiples of the patch size 14"),
         (f"seed={2**64}", f"less than {2**64}"),

@@ -168,8 +168,8 @@ class Gait(Section):
     silhouette: Literal["enriched", "plain", "masks"] = "enriched"
     """``enriched``: silhouette times fused priors (eq. 6). ``plain``: the silhouette alone (table 3's second row). ``masks``: those
     of a human parser, from ``data.masks``, and no prior at all (table 7)."""
-    priors: tuple[Literal["gait", "appearance"], ...] = ("gait", "appearance")
-    """Which priors enrich the silhouette (table 5)."""
+    priors: tuple[Literal["gait", "appearance"], ...] = Field(("gait", "appearance"), min_length=1)
+    """Which priors enrich the silhouette (table 5); none is ``silhouette: plain``."""
     channels: int = Field(16, ge=1)
     """Channels of each prior."""
     map_height: int = Field(64, ge=4)
