@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dinogrl.cli import main as cli
 from dinogrl.cli.screen import say, score_table
 from dinogrl.data.frames import write_image
 from dinogrl.embedding.archive import load_embeddings
+from dinogrl.embedding.exported import ExportedModel, ExportedNetwork
 from dinogrl.evaluation.results import read_metrics
 from dinogrl.models.archive import save_model
 from dinogrl.reports.run_folder import read_run
+from dinogrl.training import evaluation_run
 from tiny_datasets import hitsz_vcm
 from tiny_models import tiny_model, tiny_recipe
 
@@ -64,6 +67,22 @@ def test_the_network_computes_in_what_is_asked_for(words: list[str], tmp_path: P
         rows[compute] = load_embeddings(tmp_path / "query.safetensors").parts
     error = np.linalg.norm(rows["bfloat16"] - rows["float32"]) / np.linalg.norm(rows["float32"])
     assert 1e-5 < error < 5e-2 and np.array_equal(rows[None], rows["float32"]), "the recipe says float32"
+
+
+def test_an_exported_model_computes_in_what_it_was_exported_in_whatever_its_recipe_says(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["data.height=32", "data.width=16", "data.frames=3", "data.workers=0", "evaluation.precision=bfloat16"]
+    rounded = []
+
+    def run(frames: np.ndarray, modality: np.ndarray) -> np.ndarray:
+        rounded.append(torch.is_autocast_enabled("cpu"))
+        return np.random.default_rng(len(rounded)).random((len(frames), 1, 4), np.float32)
+
+    exported = ExportedModel(ExportedNetwork(run, 0), tiny_recipe("baseline", *small), 5, "0" * 16, {})
+    monkeypatch.setattr(evaluation_run, "open_model", lambda path: exported)
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    assert rounded and not any(rounded)
 
 
 def test_temporal_reranking_embeds_both_halves(words: list[str], tmp_path: Path) -> None:

@@ -74,10 +74,9 @@ def evaluate_checkpoint(
     settings, recipe = trained.recipe.data.with_broken_frames(broken_frames), trained.recipe.evaluation
     otherwise: dict[str, str] = {"broken_frames": settings.broken_frames} if settings != trained.recipe.data else {}
     where = runtime.device(device)
-    if precision is None:
-        bfloat16 = runtime.wants_bfloat16(recipe.precision, where)
-    else:
-        bfloat16 = computes_in_bfloat16(trained, precision, where)
+    own = "auto" if isinstance(trained, ExportedModel) else recipe.precision  # a file computes in what it was exported in
+    bfloat16 = computes_in_bfloat16(trained, precision or own, where)
+    if precision is not None:
         otherwise |= {"precision": "bfloat16" if bfloat16 else "float32"}
     folder = out or checkpoint.parent
     dataset = open_dataset(data, layout, min_frames=settings.min_frames, discard_test=settings.discard_test, trial=settings.trial)
