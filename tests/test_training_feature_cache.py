@@ -14,6 +14,8 @@ from dinogrl.cli import main as cli
 from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.models.backbones.frozen import FrozenPrior, Tokens
 from dinogrl.recipes import Recipe, load_recipe
+from dinogrl.reproduce.plan import Settings
+from dinogrl.reproduce.reproduce import prepare
 from dinogrl.training.run import MODEL, train
 from tiny_recipe import TINY
 
@@ -93,3 +95,38 @@ def test_the_command_keeps_reads_and_says_how_to_go_on(
     assert cli.main([*words, "--out", str(tmp_path / "another")]) == 0
     assert ", of 0 computed" in capsys.readouterr().err
     assert (tmp_path / "stopped" / MODEL).read_bytes() == (tmp_path / "another" / MODEL).read_bytes()
+
+
+TABLE = """
+title: two rows on one prior
+recipe: demo_dinogrl
+rows:
+  - {label: "no triplets", overrides: [objective.triplet=0]}
+  - {label: all}
+"""
+
+
+def test_rows_of_a_table_share_features_and_have_the_numbers_they_had(
+    tiny_world: Path, tmp_path: Path, at_work: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "two.yaml").write_text(TABLE)
+    words = ["reproduce", str(tmp_path / "two.yaml"), *TINY, "training.epochs=1", "--data", str(tiny_world)]
+    assert cli.main([*words, "--out", str(tmp_path / "plain")]) == 0
+    without = at_work.count("a look")
+    capsys.readouterr()
+    at_work.clear()
+    cached = [*words, "--out", str(tmp_path / "cached"), "--feature-cache", str(tmp_path / "cache")]
+    assert cli.main([*cached, "--dry-run"]) == 0 and not (tmp_path / "cache").exists()
+    assert cli.main(cached) == 0
+    assert "feature cache" in capsys.readouterr().err and at_work.count("a look") < without
+    found = [{path.relative_to(tmp_path / out): path.read_bytes() for path in files(tmp_path / out)} for out in ("plain", "cached")]
+    assert found[0] == found[1] and len(found[0]) == 5
+    plan = prepare([str(tmp_path / "two.yaml")], tiny_world, Settings(tmp_path / "by hand", overrides=(*TINY, "training.epochs=1")))
+    reading = FeatureCache(tmp_path / "cache")
+    plan.carry_out(lambda *_: None, reading)
+    assert reading.read > 0 and reading.computed == 0
+
+
+def files(out: Path) -> list[Path]:
+    """What must not depend on a cache: the table's numbers, models and scores."""
+    return [*out.glob("two.csv"), *out.glob("*/model.safetensors"), *out.glob("*/metrics.json")]

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from dinogrl.cli.feature_cache import CacheFolder, CacheSize, open_cache, tell_cache
 from dinogrl.cli.screen import note, progress, say
 from dinogrl.errors import DinogrlError, TrainingError
 
@@ -42,6 +43,8 @@ def reproduce(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it will cost, and stop.")] = False,
     seconds_a_step: Annotated[float | None, typer.Option(min=0, help="For the plan: of a run that has timed none itself.")] = None,
+    feature_cache: CacheFolder = None,
+    feature_cache_size: CacheSize = None,
 ) -> None:
     """Fill in a table or figure of the paper: run what is missing, go on with what was stopped, reuse what is done.
 
@@ -63,8 +66,10 @@ def reproduce(
     if dry_run:
         _show_plan(plan.estimates(seconds_a_step))
         return
+    cache = open_cache(feature_cache, feature_cache_size)
     with progress() as tell:
-        plan.carry_out(tell)
+        plan.carry_out(tell, cache)
+    tell_cache(cache)
     written = plan.write()
     for name, table in plan.tables.items():
         say(_filled_table(f"{name}: {table.title}", plan.filled(name)))

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dinogrl import config
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.errors import DinogrlError, TrainingError
 from dinogrl.evaluation.results import Metrics, read_metrics
 from dinogrl.locks import held
@@ -28,11 +29,17 @@ def result_of(run: Run) -> Metrics | None:
     return read_metrics(path) if path.is_file() else None
 
 
-def carry_out(runs: Sequence[Run], data: Path, tell: Watcher, after_each: Callable[[], object] = lambda: None) -> dict[Run, str]:
+def carry_out(
+    runs: Sequence[Run],
+    data: Path,
+    tell: Watcher,
+    after_each: Callable[[], object] = lambda: None,
+    feature_cache: FeatureCache | None = None,
+) -> dict[Run, str]:
     """Finish every run; gives those whose training broke down (a loss that is not finite), with the reason.
 
     Several processes may work on one folder: each run is one process's at a time, and a run that another is busy with is waited
-    for at the end. ``after_each`` is called when a run has been finished.
+    for at the end. ``after_each`` is called when a run has been finished. All runs share ``feature_cache``.
     """
     failed: dict[Run, str] = {}
     waiting = [run for run in runs if result_of(run) is None]
@@ -41,9 +48,8 @@ def carry_out(runs: Sequence[Run], data: Path, tell: Watcher, after_each: Callab
         for number, run in enumerate(waiting, start=1):
             try:
                 with _claimed(run):
-                    _finish(
-                        run, data, partial(_named, tell, f"{run.recipe.name}, seed {run.recipe.seed} [{number}/{len(waiting)}]")
-                    )
+                    name = f"{run.recipe.name}, seed {run.recipe.seed} [{number}/{len(waiting)}]"
+                    _finish(run, data, partial(_named, tell, name), feature_cache)
             except _Busy:
                 busy.append(run)
                 continue
@@ -66,15 +72,17 @@ def _claimed(run: Run) -> AbstractContextManager[None]:
     return held(run.folder / ".lock", _Busy(f"another process is at work in {run.folder}"))
 
 
-def _finish(run: Run, data: Path, tell: Watcher) -> None:
+def _finish(run: Run, data: Path, tell: Watcher, feature_cache: FeatureCache | None) -> None:
     if result_of(run) is not None:  # another process was faster
         return
-    model = train(_as_begun(run), data, run.folder, resume=True, on_progress=training_steps(tell, "train"))
+    watch = training_steps(tell, "train")
+    model = train(_as_begun(run), data, run.folder, resume=True, on_progress=watch, feature_cache=feature_cache)
     evaluate_checkpoint(
         model,
         data,
         layout=run.recipe.data.layout,
         device=run.recipe.training.device,
+        feature_cache=feature_cache,
         on_progress=lambda done, total: tell("evaluate", done, total, "tracklets"),
     )
     (run.folder / STATE).unlink(missing_ok=True)  # three times the size of the model, and of no more use

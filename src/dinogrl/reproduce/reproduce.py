@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dinogrl.checkpoints import expect_no_file
+from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.recipes import load_recipe
 from dinogrl.records import Dataset
 from dinogrl.reproduce.carry_out import carry_out
@@ -40,9 +41,9 @@ class Reproduction:
         """What each run will cost; ``assumed`` seconds a step where none has been measured."""
         return estimate(self.runs, self.dataset, assumed)
 
-    def carry_out(self, tell: Watcher) -> None:
-        """Finish all runs; the tables on disk are brought up to date after each."""
-        self.failed = carry_out(self.runs, self.data, tell, after_each=self.write)
+    def carry_out(self, tell: Watcher, feature_cache: FeatureCache | None = None) -> None:
+        """Finish all runs; the tables on disk are brought up to date after each. ``feature_cache`` changes no number in them."""
+        self.failed = carry_out(self.runs, self.data, tell, after_each=self.write, feature_cache=feature_cache)
 
     def filled(self, name: str) -> list[Filled]:
         """The rows of a table as far as they have been measured, published results of other methods first."""
