@@ -28,7 +28,6 @@ app = typer.Typer(
     help="Find the same person across visible and infrared cameras, from short video tracklets.",
     epilog="Start with: dinogrl demo",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
