@@ -111,23 +111,18 @@ class _Shelf:
         }
 
     def tokens(self, frames: Tensor, dtype: torch.dtype, compute: Callable[[Tensor], Tokens]) -> Tokens:
-        """Features of frames (N,3,H,W) in ``dtype``, from the cache or by ``compute``."""
+        """Features of frames (N,3,H,W) in ``dtype``: from the cache, where it has them all, or by ``compute``.
+
+        Those that lack are not computed alone: beside fewer others, frames may come out with other last digits.
+        """
         folder = self._folder(frames.device.type, dtype)
         paths = [_place(folder, frame) for frame in frames.detach().cpu()]
-        kept = {row: found for row, path in enumerate(paths) if (found := self._read(path, dtype)) is not None}
-        missing = [row for row in range(len(paths)) if row not in kept]
-        self.cache.read += len(kept)
-        self.cache.computed += len(missing)
-        if not kept:
-            return self._keep(compute(frames), paths)
-        made = self._keep(compute(frames[missing]), [paths[row] for row in missing]) if missing else None
-        whole = {name: torch.empty(len(paths), *shape, dtype=dtype, device=frames.device) for name, shape in self.shapes.items()}
-        for name, rows in whole.items():
-            for row, found in kept.items():
-                rows[row] = found[name]
-            if made is not None:
-                rows[missing] = getattr(made, name)
-        return Tokens(**whole)
+        kept = {path: found for path in paths if (found := self._read(path, dtype)) is not None}
+        if any(path not in kept for path in paths):
+            self.cache.computed += len(paths)
+            return self._keep(compute(frames), {path: row for row, path in enumerate(paths) if path not in kept})
+        self.cache.read += len(paths)
+        return Tokens(**{name: torch.stack([kept[path][name] for path in paths]).to(frames.device) for name in NAMES})
 
     def _folder(self, device: str, dtype: torch.dtype) -> Path:
         """Named by all that a last digit may depend on but the frame; a file in it says what that is."""
@@ -138,9 +133,10 @@ class _Shelf:
             self.cache.keep(folder / "features.json", text.encode())
         return folder
 
-    def _keep(self, made: Tokens, paths: list[Path]) -> Tokens:
-        for path, *row in zip(paths, *(getattr(made, name).detach().cpu() for name in NAMES), strict=True):
-            self.cache.keep(path, checkpoints.pack_with_sum(dict(zip(NAMES, row, strict=True))))
+    def _keep(self, made: Tokens, rows: dict[Path, int]) -> Tokens:
+        for path, row in rows.items():
+            features = {name: getattr(made, name)[row].detach() for name in NAMES}
+            self.cache.keep(path, checkpoints.pack_with_sum(features))
         return made
 
     def _read(self, path: Path, dtype: torch.dtype) -> dict[str, Tensor] | None:
