@@ -221,17 +221,6 @@ def test_every_enhancement_and_an_adapted_dinov3_for_any_number_of_clips(folder:
         close(run(frames, modality), reference(own, frames, modality))
 
 
-def test_other_precisions_say_what_they_cost(folder: Path, pictures: list[NDArray[np.uint8]]) -> None:
-    own = trained("baseline", folder)
-    for form, precision in (("onnx", "int8"), ("openvino", "bfloat16"), ("torch", "bfloat16")):
-        path = folder / f"baseline-{precision}{FORMATS[form].suffix}"
-        checks = export_model(own, path, format=form, precision=precision, frames=pictures)
-        assert min(check.cosine for check in checks) > 0.98 and max(check.difference for check in checks) > 0
-        opened = Embedder.load(path)
-        assert opened.fingerprint == f"{own.fingerprint}-{precision}"
-        assert opened.embed(pictures, "visible").shape == reference(own, *some_clips(pictures, 1, 3, SIZE)).shape[1:]
-
-
 def test_a_failing_check_leaves_no_file(
     tmp_path: Path, folder: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
