@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from dinogrl import checkpoints
 from dinogrl.errors import CheckpointError, RecipeError, TrainingError
@@ -84,6 +86,24 @@ def test_resume_inside_an_epoch(tiny_world: Path, tmp_path: Path) -> None:
         train(recipe, tiny_world, tmp_path / "stopped", on_progress=stop)
     train(recipe, tiny_world, tmp_path / "stopped", resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_moments_are_read_when_the_parameters_are_on_their_device(
+    tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An optimiser that has moments on the CPU and parameters elsewhere cannot step."""
+    recipe = tiny("training.epochs=1", "training.steps_per_epoch=2", "training.search_tracklets=0")
+    train(recipe, tiny_world, tmp_path)
+    (tmp_path / MODEL).unlink()
+    order = []
+
+    def told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **named: (order.append(name), function(*given, **named))[1]
+
+    monkeypatch.setattr(Fabric, "setup", told("moved", Fabric.setup))
+    monkeypatch.setattr(run, "load_state", told("read", run.load_state))
+    train(recipe, tiny_world, tmp_path, resume=True)
+    assert order == ["moved", "read"]
 
 
 def test_killed_at_any_moment_nothing_is_half_written(tiny_world: Path, tmp_path: Path) -> None:

@@ -102,9 +102,10 @@ def _train(
         first = next(iter(batches.epoch(0)))
         network.start_silhouette(first.frames)
     optimiser = make_optimiser(network, recipe.training)
-    position = load_state(out / STATE, network, optimiser, recipe) if resuming else Position()
     freeze_what_no_loss_reaches(network, recipe.objective)
     model, wrapped = fabric.setup(network, optimiser)
+    # only now: Fabric moves parameters to the device, and leaves moments that are there already where they are
+    position = load_state(out / STATE, network, optimiser, recipe) if resuming else Position()
     if recipe.model.gait is not None and recipe.model.gait.prior.lora is not None:
         feature_cache = None  # after every step the features are other ones: kept, they would only fill the disk
     keep = _Keeper(network, recipe, len(labels), facts, out, fabric.device, feature_cache)
