@@ -141,6 +141,19 @@ def test_prepared_weights_follow_the_weights() -> None:
     assert torch.equal(rounded, exact(frames).last.bfloat16())
 
 
+def test_another_thread_may_prepare_another_precision_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two embedders of one model, one in bfloat16: what is kept changes at any moment."""
+    prior, frames = small_prior(size=(56, 28), blocks=(2,)), torch.randn(2, 3, 56, 28)
+    expected = prior(frames).last
+
+    def set_and_lose(self: FrozenDinov2, name: str, value: object) -> None:
+        torch.nn.Module.__setattr__(self, name, {} if name == "_prepared" else value)
+
+    prior._prepared = {}
+    monkeypatch.setattr(FrozenDinov2, "__setattr__", set_and_lose)
+    assert torch.equal(prior(frames).last, expected)
+
+
 def test_position_table_by_scale_is_the_published_one(shared: Path) -> None:
     golden = shared / "reference" / "golden"
     with np.load(golden / "eval_forward.npz") as stored:

@@ -183,8 +183,9 @@ class FrozenPrior(nn.Module):
         stamp = tuple((weight.data_ptr(), _version(weight)) for weight in frozen)
         ready = self._prepared.get(dtype)
         if ready is None or ready.stamp != stamp:
-            self._prepared = {dtype: self._prepare(dtype, stamp)}
-        return self._prepared[dtype]
+            ready = self._prepare(dtype, stamp)
+            self._prepared = {dtype: ready}
+        return ready
 
     def _prepare(self, dtype: torch.dtype, stamp: tuple[tuple[int, int], ...]) -> Prepared:
         first = next(self.vit.parameters())
