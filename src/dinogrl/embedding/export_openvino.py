@@ -68,9 +68,10 @@ def read(path: Path) -> ExportedModel:
     def run(frames: NDArray[np.uint8], modality: NDArray[np.int64]) -> NDArray[np.float32]:
         try:
             with one_at_a_time:
-                return np.array(compiled([frames, modality])[0])  # a copy: OpenVINO writes the next answer into the same memory
+                vectors: NDArray[np.float32] = compiled([frames, modality], share_outputs=False)[0]
         except RuntimeError as error:
             raise CheckpointError(f"{path} fails on {len(frames)} clips: {in_one_line(error, 160)}") from error
+        return vectors
 
     return exported_model(run, header, path)
 
