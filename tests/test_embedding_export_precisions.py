@@ -80,6 +80,7 @@ def test_openvino_is_told_what_to_compute_in(
     precision: str, hint: str, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A processor with bfloat16 arithmetic takes that unless told, and one without cannot show it."""
+    path, _ = exported("openvino", precision)
     told = []
 
     def compile_model(model: Any, device: str, settings: dict[str, Any]) -> Any:
@@ -89,7 +90,7 @@ def test_openvino_is_told_what_to_compute_in(
     core = openvino.Core()
     stand_in = SimpleNamespace(read_model=core.read_model, compile_model=compile_model)
     monkeypatch.setattr(export_openvino, "_library", lambda: SimpleNamespace(Core=lambda: stand_in))
-    export_openvino.read(exported("openvino", precision)[0])
+    export_openvino.read(path)
     assert told == [hint]
 
 
