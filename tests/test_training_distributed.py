@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -90,30 +93,112 @@ def test_a_loss_that_is_not_finite_ends_all_processes_with_one_line(tiny_world: 
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
 
 
-def first_of_two(other: str) -> tuple[Any, subprocess.Popen[bytes]]:
-    """What Fabric is to the first process, where the other one is at ``other``."""
-    process = subprocess.Popen([sys.executable, "-c", other])
-    launcher = SimpleNamespace(procs=[process])
-    return SimpleNamespace(local_rank=0, launch=lambda: None, strategy=SimpleNamespace(launcher=launcher)), process
+class FirstOfTwo:
+    """What Fabric is to the first process, where the other one is at ``other`` once it is launched."""
+
+    local_rank = 0
+
+    def __init__(self, other: str, meeting: Callable[[], object] = lambda: None) -> None:
+        self.strategy = SimpleNamespace(launcher=SimpleNamespace(procs=[]))
+        self._other, self._meeting = other, meeting
+
+    def launch(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", self._other])
+        self.strategy.launcher.procs.append(self.process)
+        self._meeting()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting ends with what is waited for, and a machine that stands still for seconds changes nothing."""
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 600.0)
+
+
+SLEEPS, FAILS = "import time; time.sleep(600)", "raise SystemExit(3)"
+
+
+def launched(fabric: object) -> AbstractContextManager[None]:
+    return processes.launched(fabric)  # type: ignore[arg-type]
 
 
 def test_an_error_of_the_first_process_ends_the_other() -> None:
-    fabric, other = first_of_two("import time; time.sleep(600)")
-    with pytest.raises(TrainingError, match="its own words"), processes.launched(fabric):
+    fabric = FirstOfTwo(SLEEPS)
+    with pytest.raises(TrainingError, match="its own words"), launched(fabric):
+        assert fabric.strategy.launcher.procs == [], "Fabric would kill this process, where the other had ended badly"
         raise TrainingError("its own words")
-    assert other.returncode is not None and fabric.strategy.launcher.procs == []
+    assert fabric.process.returncode is not None
 
 
-def test_the_first_process_names_the_one_that_failed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "SECONDS_TO_END", 600.0)  # it is waited for only until it has ended
-    fabric, _ = first_of_two("raise SystemExit(3)")
-    with pytest.raises(TrainingError, match="process 2 of 2 ended with exit code 3"), processes.launched(fabric):
+def test_the_first_process_names_the_one_that_failed_before_it() -> None:
+    with pytest.raises(TrainingError, match="process 2 of 2 ended with exit code 3"), launched(FirstOfTwo(FAILS)):
         raise RuntimeError("connection closed by peer")
 
 
 def test_an_error_of_its_own_is_not_blamed_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SECONDS_TO_END", 0.2)
-    fabric, other = first_of_two("import time; time.sleep(600)")
-    with pytest.raises(RuntimeError, match="out of memory"), processes.launched(fabric):
+    fabric = FirstOfTwo(SLEEPS)
+    with pytest.raises(RuntimeError, match="out of memory"), launched(fabric):
         raise RuntimeError("out of memory")
-    assert other.returncode is not None
+    assert fabric.process.returncode is not None
+
+
+def test_one_that_ends_before_all_have_met_is_not_waited_for() -> None:
+    never = Event()
+    with pytest.raises(TrainingError, match="process 2 of 2 ended with exit code 3"), launched(FirstOfTwo(FAILS, never.wait)):
+        pass
+    never.set()
+
+
+def test_an_error_while_they_meet_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 0.2)
+
+    def fails() -> None:
+        raise RuntimeError("address already in use")
+
+    fabric = FirstOfTwo(SLEEPS, fails)
+    with pytest.raises(RuntimeError, match="address already in use"), launched(fabric):
+        pass
+    assert fabric.process.returncode is not None
+
+
+def test_the_others_start_deaf_to_ctrl_c_and_the_first_is_not() -> None:
+    masks: list[set[int]] = []
+    with launched(FirstOfTwo("", lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ())))):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    assert signal.SIGINT in masks[0] and signal.SIGINT not in masks[1]
+
+
+def test_the_cores_are_shared_out() -> None:
+    before = torch.get_num_threads()
+    try:
+        with launched(FirstOfTwo("", lambda: torch.set_num_threads(before + 1))):
+            assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_process_says_that_the_first_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(processes._FIRST, "0")
+    fabric = SimpleNamespace(local_rank=1, launch=lambda: None)
+    with pytest.raises(TrainingError, match="the first process has ended"), launched(fabric):
+        raise RuntimeError("connection closed by peer")
+
+
+def test_another_process_does_not_blame_a_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(processes._FIRST, str(os.getppid()))
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 0.2)
+    with pytest.raises(RuntimeError, match="out of memory"), launched(SimpleNamespace(local_rank=1, launch=lambda: None)):
+        raise RuntimeError("out of memory")
+
+
+def test_one_that_waits_inside_of_torch_for_another_that_is_gone_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    codes: list[int] = []
+    over = Event()
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 0.0)
+    monkeypatch.setattr(os, "_exit", lambda code: (codes.append(code), over.set()))
+    ended: list[str] = []
+    peers = SimpleNamespace(gone=lambda: "process 2 of 2 ended with exit code 3", end=lambda: ended.append("all"))
+    processes._watch(peers, over)
+    assert codes == [2] and ended == ["all"] and "process 2 of 2 ended with exit code 3" in caplog.text
