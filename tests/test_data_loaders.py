@@ -228,6 +228,19 @@ def test_workers_can_be_spawned(name: str, request: pytest.FixtureRequest) -> No
     assert same(pickle.loads(pickle.dumps(source))[(1, 2)], source[(1, 2)])
 
 
+@pytest.mark.parametrize(("method", "threads"), [("fork", []), ("spawn", [1]), ("forkserver", [1])])
+def test_a_worker_that_begins_anew_has_one_thread_of_opencv(
+    method: str, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(torch.multiprocessing, "get_start_method", lambda: method)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda *given: None)
+    monkeypatch.setattr(loaders.cv2, "setNumThreads", set_to.append)
+    loaders._start_worker(0)
+    assert set_to == threads
+
+
 def test_no_training_tracklets(vcm: Dataset) -> None:
     with pytest.raises(DataError, match="no training tracklets"):
         TrainingLoader([], {}, SMALL, TWO_BY_TWO, seed=1)

@@ -279,6 +279,8 @@ def _start_worker(number: int) -> None:
     """One thread a worker, and Ctrl-C is the main process's business: it ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    if torch.multiprocessing.get_start_method() != "fork":  # a process that begins anew has OpenCV's threads anew
+        cv2.setNumThreads(1)
 
 
 def _unwrap(loader: DataLoader[ClipBatch]) -> Iterator[ClipBatch]:
