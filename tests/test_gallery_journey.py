@@ -323,6 +323,8 @@ def test_managing_on_the_command_line(home: Path, tmp_path: Path, capsys: pytest
         ("gallery restore a.zip b", "no backup at a.zip"),
         ("gallery expire g --older-than soon", "'soon' is no age"),
         ("gallery remove {home}/g", "say what to remove"),
+        ("gallery remove nowhere --camera gate", "no gallery at nowhere, or nothing was ever added to it; nothing was removed"),
+        ("gallery expire nowhere --older-than 3d", "no gallery at nowhere"),
         ("gallery remove {home}/g nobody", "no tracklet 'nobody' in the gallery; nothing was removed"),
         ("search {home}/g {home}/model.safetensors", "either --image-folder DIR or --video FILE"),
         ("search {home}/g {home}/model.safetensors --tracklet a --video b.mp4", "or --tracklet ID"),

@@ -157,11 +157,13 @@ class Gallery:
     def remove(self, ids: Sequence[str] = (), filters: Filters = EVERYTHING) -> int:
         """Take out tracklets by id, or all that pass the filters; gives their number. One of the two must be said.
 
-        Raises :class:`GalleryError` for ids that are not there, and then removes nothing.
+        Raises :class:`GalleryError`, and removes nothing, for ids that are not there and where nothing was ever added.
         """
         self._expect_writable()
         if not ids and not filters:
             raise GalleryError("say what to remove: ids, or filters that not everything passes")
+        if self.settings is None:
+            raise GalleryError(f"no gallery at {self.address}, or nothing was ever added to it; nothing was removed")
         missing = set(ids) - set(self.digests(ids))
         if missing:
             raise GalleryError(f"no tracklet {min(missing)!r} in the gallery; nothing was removed")
