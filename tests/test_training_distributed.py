@@ -17,12 +17,14 @@ import torch
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from dinogrl import runtime
 from dinogrl.errors import TrainingError
 from dinogrl.losses import Objective
 from dinogrl.models.build import build_model
 from dinogrl.recipes import load_recipe
 from dinogrl.runtime import seed_everything
 from dinogrl.training import processes
+from dinogrl.training.run import make_fabric
 from dinogrl.training.tuning import freeze_what_no_loss_reaches
 from tiny_recipe import TINY
 
@@ -106,6 +108,13 @@ class FirstOfTwo:
         self.process = subprocess.Popen([sys.executable, "-c", self._other])
         self.strategy.launcher.procs.append(self.process)
         self._meeting()
+
+
+def test_more_devices_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(TrainingError, match="3 devices were asked for, torch sees 2 of cuda; give --devices 2"):
+        make_fabric(load_recipe("demo_dinogrl", TINY), 3)
 
 
 @pytest.fixture(autouse=True)

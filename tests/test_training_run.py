@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 
 from dinogrl import checkpoints
-from dinogrl.errors import CheckpointError, RecipeError, TrainingError
+from dinogrl.errors import CheckpointError, DataError, RecipeError, TrainingError
 from dinogrl.models.archive import load_model, save_model
 from dinogrl.models.build import build_model
 from dinogrl.recipes import Recipe, load_recipe
@@ -228,3 +229,14 @@ def test_a_run_that_learned_nothing_says_so(
     pace = (f"training.learning_rate={rate}", "training.steps_per_epoch=20", "training.epochs=1", "training.warmup_epochs=0")
     train(tiny(*pace), tiny_world, tmp_path / "run")
     assert ("lower training.learning_rate" in caplog.text) == said
+
+
+def test_a_loader_process_that_is_killed_during_a_step_is_one_line(tiny_world: Path, tmp_path: Path) -> None:
+    def kill(progress: object) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        for _ in range(6000):
+            time.sleep(0.01)  # torch hears of it here, not where it waits for a batch
+
+    with pytest.raises(DataError, match="a loader process died"):
+        train(tiny("data.workers=1", "training.steps_per_epoch=8"), tiny_world, tmp_path / "run", on_progress=kill)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -288,10 +289,20 @@ def _unwrap(loader: DataLoader[ClipBatch]) -> Iterator[ClipBatch]:
     batches = iter(loader)
     del loader
     try:
-        for batch in batches:
-            if isinstance(batch, _Failure):
-                raise DataError(batch.message)
-            yield batch
+        with dead_workers_named():
+            for batch in batches:
+                if isinstance(batch, _Failure):
+                    raise DataError(batch.message)
+                yield batch
+    finally:
+        del batches  # or the traceback would keep the worker processes until somebody collects it
+
+
+@contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """Say as one line that a loader process died: torch raises it wherever this process is, in the midst of a step too."""
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -299,5 +310,3 @@ def _unwrap(loader: DataLoader[ClipBatch]) -> Iterator[ClipBatch]:
         raise DataError(
             f"a loader process died ({first}); too little memory or /dev/shm? set data.workers=0 to do without"
         ) from error
-    finally:
-        del batches  # or the traceback would keep the worker processes until somebody collects it

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy
 
 from dinogrl import checkpoints, distributed, runtime
 from dinogrl.data.datasets import open_dataset
-from dinogrl.data.loaders import TrainingLoader, evaluation_loader
+from dinogrl.data.loaders import TrainingLoader, dead_workers_named, evaluation_loader
 from dinogrl.data.masks import expect_masks
 from dinogrl.embedding.extract import extract
 from dinogrl.embedding.feature_cache import FeatureCache
@@ -129,7 +130,7 @@ def _train(
         watch=on_progress if lead else None,
     )
     try:
-        with runtime.denormals_flushed():
+        with runtime.denormals_flushed(), dead_workers_named():
             trainer.fit(position)
     finally:
         batches.close()
@@ -143,8 +144,11 @@ def _train(
 
 
 def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
-    """Devices, precision and processes as the recipe asks."""
+    """Devices, precision and processes as the recipe asks. Raises :class:`TrainingError` for more accelerators than are here."""
     device = runtime.device(recipe.training.device)
+    here = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type != "cpu" and devices > here:
+        raise TrainingError(f"{devices} devices were asked for, torch sees {here} of {device.type}; give --devices {here}")
     bfloat16 = runtime.wants_bfloat16(recipe.training.precision, device)
     strategy = DDPStrategy() if devices > 1 else "auto"
     chosen = [device.index] if device.index is not None and devices == 1 else devices
