@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_smoothness_counts_edges_by_hand() -> None:
     step = torch.zeros(1, 1, 1, 6, 4)
     step[..., 2:] = 1.0  # a vertical edge: |Sobel_x| is 4 in the two columns beside it, 0 elsewhere
     assert silhouette.smoothness(step).item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("form", [silhouette.smoothness, silhouette.smoothness_released])
+def test_smoothness_is_in_full_under_autocast(form: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    prior = torch.rand(2, 3, 4, 8, 6, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = form(prior)
+    assert torch.equal(inside, form(prior))
 
 
 def test_diversity_is_zero_for_equal_use_and_log_c_for_one_channel() -> None:

@@ -6,7 +6,7 @@ embeddings), D width of a vector, P parts, K identities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -97,6 +97,9 @@ class ClipBatch:
     ``frames`` (B,T,3,H,W) float, ImageNet-normalised; ``modality``, ``identity``, ``camera`` (B,) int64. In training ``identity``
     is a class index 0..K-1, in evaluation the dataset's own number. ``tracklet_ids`` holds B names, for messages. ``masks``, where
     the recipe names some: (B,T,H,W) float, probability of the person at each pixel, as a parser saw it.
+
+    ``modality`` and ``camera`` stay on the host, which reads them: the way of the clips through the network depends on them, and
+    asking an accelerator for it would wait for all of its work.
     """
 
     frames: Tensor
@@ -123,15 +126,16 @@ class ClipBatch:
         return (self.frames, self.modality) if self.masks is None else (self.frames, self.modality, self.masks)
 
     def to(self, device: torch.device | str) -> ClipBatch:
-        """The same batch on another device."""
-        names = ("frames", "modality", "identity", "camera")
-        moved: dict[str, Any] = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        return replace(self, **moved, masks=masks)
+        """The same batch with its frames, identities and masks on another device."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> ClipBatch:
-        """The same batch in page-locked memory (called by the data loader)."""
-        return replace(self, frames=self.frames.pin_memory(), masks=None if self.masks is None else self.masks.pin_memory())
+        """The same batch with all that :meth:`to` moves in page-locked memory (called by the data loader)."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+        masks = None if self.masks is None else change(self.masks)
+        return replace(self, frames=change(self.frames), identity=change(self.identity), masks=masks)
 
 
 @dataclass
@@ -158,8 +162,8 @@ class ModelOutput:
     """The same type in training and in evaluation.
 
     ``parts`` (B,P,D): part vectors before the BN neck, gait parts first, then appearance parts. ``gait_parts`` of the P belong to
-    the gait stream. ``logits`` (B,P,K), or None in evaluation. ``supervised`` (P',) long: which of the P parts the losses look at;
-    ``embedded`` (P'',) long: which make the embedding.
+    the gait stream. ``logits`` (B,P,K), or None in evaluation. ``supervised`` (P',) long: which of the P parts the losses look at,
+    as many of each stream, gait parts first; ``embedded`` (P'',) long: which make the embedding.
     """
 
     parts: Tensor

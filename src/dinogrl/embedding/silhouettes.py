@@ -44,7 +44,7 @@ def write_silhouettes(
     pixels = ((batch.frames * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2)
     with checkpoints.replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
-            file, frames=pixels.cpu().numpy(), modality=batch.modality.cpu().numpy(), names=np.array(batch.tracklet_ids), **maps
+            file, frames=pixels.cpu().numpy(), modality=batch.modality.numpy(), names=np.array(batch.tracklet_ids), **maps
         )
 
 

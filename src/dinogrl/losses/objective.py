@@ -40,8 +40,8 @@ class Objective:
         assert output.logits is not None, "the objective needs logits: put the model in training mode"
         losses: Losses = {}
         total = output.parts.new_zeros((), dtype=torch.float32)
-        for stream, rows in _streams(output).items():
-            named = self._stream(output.parts[:, rows], output.logits[:, rows], identity)
+        for stream, chosen in _streams(output).items():
+            named = self._stream(output.parts[:, chosen], output.logits[:, chosen], identity)
             total = total + self.recipe.identity * named["identity"] + self.recipe.triplet * named["triplet"]
             losses |= {f"{name}_{stream}": value for name, value in named.items()}
         if output.maps is not None:
@@ -74,8 +74,10 @@ class Objective:
 
 
 def _streams(output: ModelOutput) -> dict[str, Tensor]:
-    """stream name -> positions of its supervised parts."""
-    device = output.parts.device
-    chosen = torch.arange(output.parts.shape[1], device=device) if output.supervised is None else output.supervised.to(device)
-    split = {"gait": chosen[chosen < output.gait_parts], "appearance": chosen[chosen >= output.gait_parts]}
-    return {name: rows for name, rows in split.items() if len(rows)}
+    """stream name -> positions of its supervised parts. Told by their number: to look at them is to wait for an accelerator."""
+    every = torch.arange(output.parts.shape[1], device=output.parts.device)
+    chosen = every if output.supervised is None else output.supervised
+    if not output.gait_parts:
+        return {"appearance": chosen}
+    gait, appearance = chosen.chunk(2)
+    return {"gait": gait, "appearance": appearance}

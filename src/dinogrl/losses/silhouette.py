@@ -12,8 +12,15 @@ from torch import Tensor
 
 from dinogrl.catalog import Catalog
 
-# Sobel's two kernels, (2,1,3,3): change along the width, change along the height.
-_SOBEL = torch.tensor([[[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], [[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]])[:, None]
+
+def _sobel(maps: Tensor) -> Tensor:
+    """Sobel's two kernels, (2,1,3,3), for ``maps``: change along the width, change along the height.
+
+    Made where the maps are: a constant sent to an accelerator in every step would wait for all its work.
+    """
+    change = torch.arange(1, -2, -1, dtype=maps.dtype, device=maps.device)  # 1, 0, -1
+    across = torch.outer(2 - change.abs(), change)  # 1, 2, 1 along the other side
+    return torch.stack([across, across.T])[:, None]
 
 
 def smoothness(prior: Tensor) -> Tensor:
@@ -22,8 +29,7 @@ def smoothness(prior: Tensor) -> Tensor:
     The map's edge is repeated outwards, so that the border of the frame is no edge of the prior.
     """
     maps = prior.flatten(0, 2)[:, None]
-    response = F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), _SOBEL.to(maps))
-    return response.abs().sum(dim=1).mean()
+    return _edges(F.pad(maps, (1, 1, 1, 1), mode="replicate")).sum(dim=1).mean()
 
 
 def smoothness_released(prior: Tensor) -> Tensor:
@@ -45,8 +51,13 @@ def mask_smoothness_released(probabilities: Tensor) -> Tensor:
 
 def _summed_sobel(maps: Tensor) -> Tensor:
     """(F,C,h,w) -> mean over all entries of |Sobel_x| + |Sobel_y| of the channels' sum."""
-    response = F.conv2d(maps.sum(dim=1, keepdim=True), _SOBEL.to(maps), padding=1)
-    return response.abs().sum() / maps.numel()
+    return _edges(maps.sum(dim=1, keepdim=True), padding=1).sum() / maps.numel()
+
+
+def _edges(maps: Tensor, padding: int = 0) -> Tensor:
+    """(N,1,h,w) -> absolute Sobel responses (N,2,h',w') in the maps' own type, under autocast too."""
+    with torch.autocast(maps.device.type, enabled=False):  # small differences of large numbers
+        return F.conv2d(maps, _sobel(maps), padding=padding).abs()
 
 
 def _channel_shares(prior: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ class DinoGRL(nn.Module):
 
     Parts of a stream: the stripes in the order of ``stripes`` (the first is the global part), then, with an enhancement, one
     enhanced global part for each granularity. Gait parts stand before appearance parts; ``gait`` None is the baseline.
-    ``supervised`` and ``embedded`` are positions among all parts. ``pool`` makes stripes of maps; replace it by another form of
-    :func:`horizontal_stripes`.
+    ``supervised`` (the same of each stream) and ``embedded`` are positions among all parts. ``pool`` makes stripes of maps;
+    replace it by another form of :func:`horizontal_stripes`.
     """
 
     pool: Callable[[Tensor, Sequence[int]], Tensor]
@@ -70,7 +70,7 @@ class DinoGRL(nn.Module):
             self.gait.start_silhouette(frames)
 
     def forward(self, frames: Tensor, modality: Tensor, masks: Tensor | None = None) -> ModelOutput:
-        """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order.
+        """``frames`` (B,T,3,H,W) ImageNet-normalised; ``modality`` (B,) of 0 visible, 1 infrared, in any order, best on the CPU.
 
         ``masks`` (B,T,H,W) in 0..1, for a gait stream that reads a parser's; raises :class:`DataError` where these are lacking.
         """

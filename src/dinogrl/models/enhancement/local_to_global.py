@@ -34,12 +34,16 @@ class LocalToGlobal(nn.Module):
     ) -> None:
         super().__init__()
         self.chains = sorted(granularities, reverse=True)
-        self.answer_order = [self.chains.index(n) for n in granularities]
+        # buffers and not lists: a list as an index is copied to an accelerator in every step, which waits for all its work
+        self.answer_order: Tensor
+        self.register_buffer("answer_order", torch.tensor([self.chains.index(n) for n in granularities]), persistent=False)
         first_part = {n: sum(stripes[:i]) for i, n in enumerate(stripes)}
         steps = range(self.chains[0])
         # parts in the order of use: every step takes one stripe of each chain that is not at its end
         self.active = [sum(n > step for n in self.chains) for step in steps]
-        self.parts = [first_part[n] + step for step in steps for n in self.chains[: self.active[step]]]
+        uses = [first_part[n] + step for step in steps for n in self.chains[: self.active[step]]]
+        self.parts: Tensor
+        self.register_buffer("parts", torch.tensor(uses), persistent=False)
         kind = LatentQuery if latent else ReprojectedQuery
         self.read_keys = sort_keys
         self.query: Query = kind(1 if shared else len(self.chains), channels, len(self.active), len(self.chains))

@@ -26,7 +26,7 @@ class Route:
 
 
 def route(modality: Tensor) -> Route:
-    """Plan the way of B clips by ``modality`` (B,). One small copy from the device, best done before its work is queued."""
+    """Plan the way of B clips by ``modality`` (B,), best on the CPU: an accelerator asked for it finishes all its work first."""
     known = modality.tolist()
     counts = [known.count(m) for m in Modality]
     assert sum(counts) == len(known), f"modality must hold 0 or 1, got {sorted(set(known))}"
@@ -55,8 +55,8 @@ class AppearanceStream(nn.Module):
 
     def forward(self, frames: Tensor, way: Route) -> Tensor:
         if way.order is not None:
-            frames = frames[way.order]
+            frames = frames[way.order.to(frames.device, non_blocking=True)]
         groups = frames.split(way.counts)
         seen = [stem(laid_out(group.flatten(0, 1))) for stem, group in zip(self.stems, groups, strict=True) if len(group)]
         maps = set_pooling(self.layers(torch.cat(seen) if len(seen) > 1 else seen[0]), frames.shape[1])
-        return maps if way.back is None else maps[way.back]
+        return maps if way.back is None else maps[way.back.to(maps.device, non_blocking=True)]

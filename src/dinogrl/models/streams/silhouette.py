@@ -119,7 +119,7 @@ def _fine_moments(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None) 
 
 def _interpolation(old: int, new: int, like: Tensor) -> Tensor:
     """(new,old) matrix of the linear interpolation along one side."""
-    return F.interpolate(torch.eye(old).to(like)[None], new, mode="linear", align_corners=False)[0].T
+    return F.interpolate(torch.eye(old, dtype=like.dtype, device=like.device)[None], new, mode="linear", align_corners=False)[0].T
 
 
 class MaskEncoder(nn.Module):
