@@ -118,3 +118,11 @@ def test_a_distance_is_between_two_embeddings(embedder: Embedder) -> None:
 
 def test_an_embedder_says_what_it_is(embedder: Embedder) -> None:
     assert repr(embedder) == f"Embedder('baseline', fingerprint {embedder.fingerprint[:12]}, on cpu)"
+
+
+def test_a_vector_that_is_not_finite_is_no_embedding(tmp_path: Path) -> None:
+    network = tiny_model("baseline", *SETTINGS)
+    network.appearance_parts.weight.data[0] = torch.nan
+    save_model(tmp_path / "m.safetensors", network, tiny_recipe("baseline", *SETTINGS), 5, {})
+    with pytest.raises(DataError, match="vector that is not finite for these frames"):
+        Embedder.load(tmp_path / "m.safetensors", "cpu").embed(PICTURES, "visible")

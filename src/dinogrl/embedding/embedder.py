@@ -84,7 +84,8 @@ class Embedder:
 
         A frame is the path of an image, or its pixels of any size, uint8 RGB (H,W,3) or grey (H,W): an array, a tensor or an
         image of Pillow. T frames are taken as at test time. ``modality``: "visible" or "infrared", or 0 or 1. Raises
-        :class:`DataError` for an empty tracklet, an unreadable image, pixels of another form or an unknown modality.
+        :class:`DataError` for an empty tracklet, an unreadable image, pixels of another form, an unknown modality, and for a
+        vector that is not finite.
         """
         given = listed(frames)
         seen = modality_of(modality)
@@ -93,8 +94,10 @@ class Embedder:
         clip = np.stack([pixels(given[int(i)], (settings.height, settings.width)) for i in chosen])
         batch = torch.from_numpy(normalise(clip))[None].to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output: ModelOutput = self.network(batch, torch.tensor([seen], device=self.device))
+            output: ModelOutput = self.network(batch, torch.tensor([seen]))
         vectors: NDArray[np.float32] = output.embedding[0].float().cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise DataError("the network gives a vector that is not finite for these frames; is it trained?")
         return vectors
 
     def distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
