@@ -144,3 +144,12 @@ def test_progress_counts_tracklets(tracklets: list[Tracklet]) -> None:
     told: list[int] = []
     extract_looks(Weighing(), tracklets, DATA, "cpu", Looks(clips="all"), sampling="segments", batch=2, on_progress=told.append)
     assert told[-1] == 3 and told == sorted(told)
+
+
+def test_a_loader_process_that_dies_while_the_network_works_is_one_line(tracklets: list[Tracklet]) -> None:
+    class Interrupted(Weighing):
+        def forward(self, frames: Tensor, modality: Tensor) -> ModelOutput:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nIt is torch that raises this, anywhere.")
+
+    with pytest.raises(DataError, match=r"^a loader process died \(DataLoader worker \(pid 7\).*set data.workers=0"):
+        extract(Interrupted(), evaluation_loader(tracklets, DATA, sampling="segments", batch=2), "cpu")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dinogrl import checkpoints
+from dinogrl.data.loaders import dead_workers_named
 from dinogrl.embedding.feature_cache import FeatureCache
 from dinogrl.errors import DataError
 from dinogrl.records import ClipBatch, Embeddings, ModelOutput, Tracklet
@@ -41,7 +42,7 @@ def extract(
     labels: list[torch.Tensor] = []  # (3,B): identity, camera, modality
     serving = nullcontext() if feature_cache is None else feature_cache.serving(network)
     # no_grad and not inference_mode: what a module keeps from here (a position table) may serve training afterwards.
-    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16), serving:
+    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16), serving, dead_workers_named():
         for batch in batches:
             moved = batch.to(device)
             output: ModelOutput = network(*moved.inputs)

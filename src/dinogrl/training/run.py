@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def make_fabric(recipe: Recipe, devices: int = 1) -> Fabric:
     if device.type != "cpu" and devices > here:
         raise TrainingError(f"{devices} devices were asked for, torch sees {here} of {device.type}; give --devices {here}")
     bfloat16 = runtime.wants_bfloat16(recipe.training.precision, device)
-    strategy = DDPStrategy() if devices > 1 else "auto"
+    # the others wait while the first prepares what searching needs; the end of one is noticed in another way
+    strategy = DDPStrategy(timeout=timedelta(hours=12)) if devices > 1 else "auto"
     chosen = [device.index] if device.index is not None and devices == 1 else devices
     # given as a plugin and not by name, of which Fabric speaks at every start
     precision = MixedPrecision("bf16-mixed", device.type) if bfloat16 else Precision()
