@@ -14,7 +14,7 @@ from dinogrl.cli.main import main
 from dinogrl.distances import mean_part_distance
 from dinogrl.errors import DinogrlError
 from dinogrl.reproduce.bench import Bench, Reading, Row, write_results
-from dinogrl.reproduce.bench_stages import Setting
+from dinogrl.reproduce.bench_stages import STAGES, Setting
 from dinogrl.reproduce.ceilings import Ceilings, best_seconds
 
 CPU = torch.device("cpu")
@@ -50,6 +50,17 @@ def test_a_stage_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     broken.write_text("raise SystemExit(3)\n")
     with pytest.raises(DinogrlError, match=r"distance \(literal\).*exit code"):
         list(Bench(("distance",), CPU, threads=1, repetitions=1, literal=broken).rows(CEILINGS))
+
+
+def test_the_number_of_clips_is_even(capsys: pytest.CaptureFixture[str]) -> None:
+    for clips in ("-2", "0", "3"):
+        assert main(["bench", "embedding", "--clips", clips]) == 2
+        assert "give an even number" in capsys.readouterr().err
+
+
+def test_so_many_clips_go_through_the_network_as_are_asked_for() -> None:
+    few, many = (STAGES["resnet"].ours(Setting(CPU, False, clips=clips)) for clips in (2, 6))
+    assert (few.units, many.units) == (12, 36) and many.flop == 3 * few.flop > 0
 
 
 def test_an_unknown_stage_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,10 +21,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def bench(
-    stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE", help="What to measure; all where none is named.")] = None,
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STAGE", help="What to measure; all but training-compiled (minutes) where none is named."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all cores where not given.")] = None,
     repetitions: Annotated[int, typer.Option(min=1, help="Of each measurement; the best counts.")] = 3,
+    clips: Annotated[
+        int | None,
+        typer.Option(help="Clips of 6 frames embedded at once; a training step has twice as many. 4 on a CPU, else 32."),
+    ] = None,
     literal: Annotated[
         bool, typer.Option("--literal/--no-literal", help="Measure the literal implementation of the same functions too.")
     ] = True,
@@ -40,8 +47,10 @@ def bench(
     from dinogrl.reproduce.bench import LITERAL, Bench, write_results
     from dinogrl.reproduce.bench_stages import STAGES
 
-    chosen = tuple(stages or STAGES)
-    job = Bench(chosen, runtime.device(device), threads or runtime.threads(), repetitions, LITERAL if literal else None)
+    chosen = tuple(stages or (name for name, stage in STAGES.items() if stage.usual))
+    where = runtime.device(device)
+    at_once = (4 if where.type == "cpu" else 32) if clips is None else clips
+    job = Bench(chosen, where, threads or runtime.threads(), repetitions, LITERAL if literal else None, at_once)
     if literal and not LITERAL.is_file():
         say("the literal implementation comes with the project's source, not with the installed package: its columns stay empty")
     ceilings = job.ceilings()

@@ -69,15 +69,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What to measure. ``literal``: the file of the literal implementation, or None to leave it out."""
+    """What to measure. ``literal``: the file of the literal implementation, or None to leave it out. ``clips``: as in
+    :class:`~dinogrl.reproduce.bench_stages.Setting`."""
 
     stages: tuple[str, ...]
     device: torch.device
     threads: int
     repetitions: int = 3
     literal: Path | None = LITERAL
+    clips: int = 4
 
     def __post_init__(self) -> None:
+        if self.clips < 2 or self.clips % 2:
+            raise DinogrlError(f"{self.clips} clips are not half visible and half infrared; give an even number")
         unknown = [name for name in self.stages if name not in STAGES]
         if unknown:
             raise DinogrlError(f"no stage {unknown[0]!r} to measure; there are {', '.join(STAGES)}")
@@ -108,7 +112,7 @@ class Bench:
     def _read(self, name: str, form: str, bfloat16: bool) -> Reading:
         here, there = multiprocessing.Pipe(duplex=False)
         threads = 1 if STAGES[name].single else self.threads
-        setting = Setting(self.device, bfloat16, self.literal)
+        setting = Setting(self.device, bfloat16, self.literal, self.clips)
         process = multiprocessing.get_context("spawn").Process(
             target=_measure, args=(there, name, form, setting, threads, self.repetitions), daemon=True
         )
@@ -141,6 +145,7 @@ def write_results(path: Path, bench: Bench, ceilings: Ceilings, rows: Iterable[R
     content: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"device": runtime.device_name(bench.device), "threads": bench.threads, "system": platform.platform()},
+        "clips": bench.clips,
         "allocation": {name: os.environ[name] for name in ALLOCATION if name in os.environ},
         "versions": runtime.versions(),
         "ceilings": asdict(ceilings),

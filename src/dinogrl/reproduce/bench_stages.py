@@ -47,11 +47,15 @@ IDENTITIES = 500
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a stage runs; ``literal`` is the file that holds the literal implementation."""
+    """Where and how a stage runs; ``literal`` is the file that holds the literal implementation.
+
+    ``clips``, an even number: so many go through the network at once to be embedded, twice as many in a training step.
+    """
 
     device: torch.device
     bfloat16: bool
     literal: Path | None = None
+    clips: int = 4
 
     def autocast(self) -> torch.autocast:
         """The precision that is asked for."""
@@ -70,7 +74,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """``reduced``: also measured in bfloat16. ``single``: on one thread, so that the rate is one core's."""
+    """``reduced``: also measured in bfloat16. ``single``: on one thread, so that the rate is one core's. ``usual``: measured
+    where no stage is named."""
 
     name: str
     unit: str
@@ -78,6 +83,7 @@ class Stage:
     literal: Callable[[Setting], Work] | None = None
     reduced: bool = False
     single: bool = False
+    usual: bool = True
 
 
 # ---- data
@@ -116,20 +122,20 @@ def _pattern(seed: int) -> np.ndarray:
 
 def _prior(setting: Setting) -> Work:
     prior = _network(setting).get_submodule("gait.prior")
-    frames = _clips(4, 6, setting)[0].flatten(0, 1)
+    frames = _clips(setting.clips, 6, setting)[0].flatten(0, 1)
     return _without_gradient(lambda some: prior(some), frames, len(frames), setting)
 
 
 def _prior_literal(setting: Setting) -> Work:
     published = _published(setting)
-    frames = _clips(4, 6, setting)[0].flatten(0, 1)
+    frames = _clips(setting.clips, 6, setting)[0].flatten(0, 1)
     return _without_gradient(lambda some: published.tokens(some, PRIOR_SIZE), frames, len(frames), setting)
 
 
 def _resnet(setting: Setting) -> Work:
     runtime.seed_everything(1)
     layers = Layers(64, (3, 4, 6, 3)).eval().to(setting.device)
-    maps = torch.randn(24, 64, 64, 32, device=setting.device).contiguous(memory_format=torch.channels_last)
+    maps = torch.randn(6 * setting.clips, 64, 64, 32, device=setting.device).contiguous(memory_format=torch.channels_last)
     return _without_gradient(lambda some: layers(some), maps, len(maps), setting)
 
 
@@ -182,29 +188,29 @@ def _parts(setting: Setting) -> tuple[Tensor, Tensor]:
 
 def _embedding(setting: Setting) -> Work:
     network = _network(setting)
-    frames, modality = _clips(4, 6, setting)
-    return _without_gradient(lambda some: network(some, modality[: len(some)]), frames, 24, setting, each=6)
+    frames, modality = _clips(setting.clips, 6, setting)
+    return _without_gradient(lambda some: network(some, modality[: len(some)]), frames, 6 * setting.clips, setting, each=6)
 
 
 def _embedding_again(setting: Setting) -> Work:
     """The same clips another time: their frozen features are read from a cache, which the first run fills."""
     network, kept, serving = _network(setting), tempfile.TemporaryDirectory(prefix="dinogrl_bench_"), ExitStack()
     serving.enter_context(FeatureCache(Path(kept.name)).serving(network))
-    frames, modality = _clips(4, 6, setting)
-    work = _without_gradient(lambda some: network(some, modality), frames, 24, setting, count=False)
+    frames, modality = _clips(setting.clips, 6, setting)
+    work = _without_gradient(lambda some: network(some, modality), frames, 6 * setting.clips, setting, count=False)
     return replace(work, kept=(kept, serving))
 
 
 def _embedding_literal(setting: Setting) -> Work:
     published = _published(setting)
-    frames, modality = _clips(4, 6, setting)
+    frames, modality = _clips(setting.clips, 6, setting)
     return _without_gradient(
-        lambda some: published.embedded(some, modality, PRIOR_SIZE, MAP_SIZE), frames, 24, setting, count=False
+        lambda some: published.embedded(some, modality, PRIOR_SIZE, MAP_SIZE), frames, 6 * setting.clips, setting, count=False
     )
 
 
-def _training(recompute: bool, setting: Setting) -> Work:
-    """Forward, losses, backward and Adam: 8 clips of 6 frames."""
+def _training(changes: dict[str, bool], setting: Setting) -> Work:
+    """Forward, losses, backward and Adam: clips of 6 frames. ``changes`` to the recipe's ``training``."""
     recipe = _recipe()
     network, objective = _network(setting, recipe).train(), Objective(recipe.objective)
     optimiser = make_optimiser(network, recipe.training)
@@ -217,25 +223,26 @@ def _training(recompute: bool, setting: Setting) -> Work:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    whole = (*_clips(8, 6, setting), torch.arange(8, device=setting.device) % 4 // 2)
-    small = (*_clips(4, 1, setting), torch.arange(4, device=setting.device) // 2)
-    flop = 12 * _flop(lambda: step(*small))  # without what is computed again
-    tune(network, recipe.training.model_copy(update={"recompute": recompute}))
-    return Work(lambda: step(*whole), 48, flop)
+    clips = 2 * setting.clips
+    whole = (*_clips(clips, 6, setting), _identities(clips, setting))
+    small = (*_clips(4, 1, setting), _identities(4, setting))
+    flop = 6 * clips / 4 * _flop(lambda: step(*small))  # without what is computed again
+    tune(network, recipe.training.model_copy(update=changes))
+    return Work(lambda: step(*whole), 6 * clips, flop)
 
 
 def _training_literal(setting: Setting) -> Work:
     published = _published(setting, train=True)
     optimiser = torch.optim.Adam(published.learn(), lr=3.5e-4, weight_decay=5e-4)
-    frames, modality = _clips(8, 6, setting)
-    identity = torch.arange(8, device=setting.device) % 4 // 2
+    clips = 2 * setting.clips
+    (frames, modality), identity = _clips(clips, 6, setting), _identities(clips, setting)
 
     def step() -> None:
         published(frames, modality, identity, PRIOR_SIZE, MAP_SIZE, []).losses["total"].backward()
         optimiser.step()
         optimiser.zero_grad()
 
-    return Work(step, 48)
+    return Work(step, 6 * clips)
 
 
 STAGES: dict[str, Stage] = {
@@ -250,8 +257,9 @@ STAGES: dict[str, Stage] = {
         Stage("distance", "pairs", _comparing, _comparing_literal),
         Stage("embedding", "frames", _embedding, _embedding_literal, reduced=True),
         Stage("embedding-again", "frames", _embedding_again, _embedding_literal, reduced=True),
-        Stage("training", "frames", partial(_training, False), _training_literal, reduced=True),
-        Stage("training-recompute", "frames", partial(_training, True), _training_literal, reduced=True),
+        Stage("training", "frames", partial(_training, {}), _training_literal, reduced=True),
+        Stage("training-recompute", "frames", partial(_training, {"recompute": True}), _training_literal, reduced=True),
+        Stage("training-compiled", "frames", partial(_training, {"compile": True}), _training_literal, reduced=True, usual=False),
     )
 }
 """All stages by name, in the order of the table."""
@@ -268,7 +276,12 @@ def _network(setting: Setting, recipe: Recipe | None = None) -> DinoGRL:
 
 def _clips(clips: int, frames: int, setting: Setting) -> tuple[Tensor, Tensor]:
     runtime.seed_everything(2)
-    return torch.randn(clips, frames, 3, 256, 128, device=setting.device), torch.arange(clips, device=setting.device) * 2 // clips
+    return torch.randn(clips, frames, 3, 256, 128, device=setting.device), torch.arange(clips) * 2 // clips
+
+
+def _identities(clips: int, setting: Setting) -> Tensor:
+    """Two clips of each in either modality."""
+    return torch.arange(clips, device=setting.device) % (clips // 2) // 2
 
 
 def _published(setting: Setting, train: bool = False) -> Any:
