@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import hypothesis
 import numpy as np
@@ -83,3 +84,14 @@ def test_a_process_answers_for_its_own_memory_only() -> None:
     code = "import torch; from dinogrl import runtime; print(runtime.peak_memory(torch.device('cpu')))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 2**25 < int(answer.stdout) < held.nbytes <= runtime.peak_memory(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_that_a_gpu_only_emulates_is_not_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda where: asked.append(where) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or fast)
+    assert runtime.fast_bfloat16(torch.device("cuda:1")) is fast and asked == [torch.device("cuda:1")]
+    assert runtime.wants_bfloat16("auto", torch.device("cuda:1")) is fast and runtime.wants_bfloat16(
+        "bfloat16", torch.device("cuda:1")
+    )

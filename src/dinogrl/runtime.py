@@ -67,7 +67,8 @@ def device(name: str = "auto") -> torch.device:
 def fast_bfloat16(where: torch.device) -> bool:
     """Does this device multiply bfloat16 matrices faster than float32 ones?"""
     if where.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        with torch.cuda.device(where):
+            return torch.cuda.is_bf16_supported(including_emulation=False)  # GPUs before 2020 do it, slowly
     if where.type != "cpu":
         return False
     flags = torch.backends.cpu.get_cpu_capability()
