@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from dinogrl.errors import GalleryError
 from dinogrl.gallery import Entry, Filters, Gallery
 from dinogrl.gallery.entries import milliseconds
 from dinogrl.records import Modality
@@ -89,6 +90,13 @@ def test_any_printable_name_is_just_a_name(gallery: Gallery, name: str) -> None:
     finally:
         assert gallery.remove([entry.id]) == 1
     assert len(gallery) == 70
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(cameras=[]), Filters(modalities=[], collections=[]), Filters(exclude=[])])
+def test_conditions_that_everything_meets_remove_nothing(gallery: Gallery, filters: Filters) -> None:
+    with pytest.raises(GalleryError, match="say what to remove"):
+        gallery.remove(filters=filters)
+    assert not filters and len(gallery) == 70
 
 
 def test_removing_by_a_name_that_looks_like_code_removes_nothing(gallery: Gallery) -> None:

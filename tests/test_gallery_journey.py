@@ -350,12 +350,14 @@ def test_mistakes_are_one_line(home: Path, line: str, message: str, capsys: pyte
     assert said.startswith("error: ") and message.format(home=home) in said
 
 
-@pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), (" 1.5 d ", 36), ("2w", 336), ("90m", 1.5)])
+@pytest.mark.parametrize(
+    ("text", "hours"), [("12h", 12), ("30d", 720), (" 1.5 d ", 36), ("2w", 336), ("90m", 1.5), ("36525d", 876_600)]
+)
 def test_ages(text: str, hours: float) -> None:
     assert age_of(text).total_seconds() == hours * 3600
 
 
-@pytest.mark.parametrize("text", ["", "d", "-3d", "3", "3y", "1e9d", "9999999d"])
+@pytest.mark.parametrize("text", ["", "d", "-3d", "3", "3y", "1e9d", "9999999d", "999999d", "5219w"])
 def test_no_ages(text: str) -> None:
     with pytest.raises(GalleryError, match="is no age"):
         age_of(text)

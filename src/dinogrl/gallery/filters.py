@@ -33,7 +33,7 @@ class Filters:
     exclude: Sequence[str] = ()
 
     def __bool__(self) -> bool:
-        return self != Filters()
+        return bool(self.expression())
 
     def expression(self) -> str:
         """For Milvus; empty where everything passes. Names are written as JSON text, so that a quote in them stays a letter."""

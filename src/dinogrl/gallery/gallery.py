@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -333,7 +334,7 @@ class Gallery:
         if parts.ndim != 3 or len(parts) != len(entries):
             raise GalleryError(f"{len(entries)} tracklets need embeddings ({len(entries)},P,D), given {parts.shape}")
         if len({entry.id for entry in entries}) < len(entries):
-            twice = next(entry.id for i, entry in enumerate(entries) if entry.id in {other.id for other in entries[:i]})
+            twice = Counter(entry.id for entry in entries).most_common(1)[0][0]
             raise GalleryError(f"tracklet {twice!r} is given twice; ids name one tracklet each")
         return self._shaped(parts)
 
