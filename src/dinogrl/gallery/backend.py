@@ -57,7 +57,7 @@ class Vectors:
 
 
 class Backend(Protocol):
-    """A place where a gallery lies."""
+    """A place where a gallery lies. Many threads may read; one at a time writes."""
 
     def read_document(self, key: str) -> bytes | None:
         """A document of the gallery itself, or None."""

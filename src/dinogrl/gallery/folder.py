@@ -13,8 +13,10 @@ that nothing points to, and the next one uses them again. Slots of removed track
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from threading import Lock
@@ -49,8 +51,7 @@ class FolderBackend:
                 raise GalleryError(f"{folder} is no gallery, and not empty; choose another path")
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(folder)
-        self._writing = Lock()  # one thread writes at a time ...
-        self._guard = Lock()  # ... and nobody reads while what is known changes hands
+        self._guard = Lock()  # nobody reads while what is known changes hands
         self._resident = Resident()
         self._files: tuple[SlotFile, SlotFile] | None = None
         try:
@@ -80,9 +81,8 @@ class FolderBackend:
         self._norms = np.einsum("nd,nd->n", compact.rows, compact.rows)
 
     def put(self, batch: Batch) -> None:
-        with self._writing:
-            for i in range(0, len(batch.entries), AT_ONCE):  # each in one message, which is kept whole or not at all
-                self._put(batch, slice(i, i + AT_ONCE))
+        for i in range(0, len(batch.entries), AT_ONCE):  # each in one message, which is kept whole or not at all
+            self._put(batch, slice(i, i + AT_ONCE))
 
     def _put(self, batch: Batch, chunk: slice) -> None:
         parts, compact = self._opened
@@ -112,14 +112,13 @@ class FolderBackend:
             self._erase(old)
 
     def delete(self, ids: Sequence[str]) -> None:
-        with self._writing:
-            self._table.delete(ids)
-            with self._guard:
-                slots = self._resident.rows(ids)
-                self._resident.drop(slots)
-                self._erase(slots)
-            for id in ids:
-                self._strip(id).unlink(missing_ok=True)
+        self._table.delete(ids)
+        with self._guard:
+            slots = self._resident.rows(ids)
+            self._resident.drop(slots)
+            self._erase(slots)
+        for id in ids:
+            self._strip(id).unlink(missing_ok=True)
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
         known = [id for id in ids if id in self._resident.slot_of]
@@ -140,8 +139,10 @@ class FolderBackend:
             return Vectors(known, *(np.array(file.rows[slots]) for file in self._opened))
 
     def strip(self, id: str) -> bytes | None:
-        path = self._strip(id)
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return self._strip(id).read_bytes()
+        except FileNotFoundError:  # there was none, or it has just been removed
+            return None
 
     def nearest(self, vectors: NDArray[np.float32], count: int, filters: Filters) -> list[list[str]]:
         with self._guard:  # a moment's state, searched while others may write
@@ -152,7 +153,11 @@ class FolderBackend:
         return len(self._resident)
 
     def sizes(self) -> tuple[int, int]:
-        disk = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        disk = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # removed meanwhile; milvus-lite does so with its own
+                    disk += Path(folder, name).stat().st_size
         compact = self._opened[1]
         return disk, len(compact) * compact.row_bytes + self._norms.nbytes + len(self._resident.camera) * 33
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from dinogrl.gallery.filters import Filters
 from dinogrl.gallery.folder import FolderBackend
 from dinogrl.gallery.founding import Settings, calibrated, found, remembered
 from dinogrl.gallery.milvus import is_file
+from dinogrl.gallery.resident import passing
 from dinogrl.gallery.server import ServerBackend
 from dinogrl.gallery.stock import take_stock
 from dinogrl.records import Modality
@@ -72,6 +74,7 @@ class Gallery:
             raise GalleryError(f"unknown precision {precision!r}; use {' or '.join(PRECISIONS)}")
         self.address, self.embedder, self.writable = str(address), embedder, writable
         self._precision, self._width = precision, width
+        self._changing = Lock()  # what is there is looked at before it is changed: one thread at a time
         self.backend: Backend
         if is_file(self.address):
             self.backend = FolderBackend(Path(address), name, create=writable)
@@ -128,32 +131,33 @@ class Gallery:
         vectors = self._checked(entries, parts)
         if not len(entries):
             return Added()
-        self._establish(vectors, fingerprint or (self.embedder.fingerprint if self.embedder is not None else ""))
-        known = self.backend.digests([entry.id for entry in entries])
-        digests = [entry.digest() for entry in entries]
-        stored = self._stored(vectors)
-        there = {entry.id: row for row, entry in enumerate(entries) if entry.id in known}
-        same = self._unchanged(there, digests, known, stored)
-        changed = [id for id in there if id not in same]
-        if changed and not replace:
-            differing = entries[there[changed[0]]].differences(self.entries(changed[:1])[0]) or ["vectors"]
-            raise GalleryError(
-                f"tracklet {changed[0]!r} is in the gallery with other content (its {' and its '.join(differing)})"
-                + (f", and so are {len(changed) - 1} more" if len(changed) > 1 else "")
-                + "; replace them (replace=True, --replace) or give the new ones other ids"
+        with self._changing:
+            self._establish(vectors, fingerprint or (self.embedder.fingerprint if self.embedder is not None else ""))
+            known = self.backend.digests([entry.id for entry in entries])
+            digests = [entry.digest() for entry in entries]
+            stored = self._stored(vectors)
+            there = {entry.id: row for row, entry in enumerate(entries) if entry.id in known}
+            same = self._unchanged(there, digests, known, stored)
+            changed = [id for id in there if id not in same]
+            if changed and not replace:
+                differing = entries[there[changed[0]]].differences(self.entries(changed[:1])[0]) or ["vectors"]
+                raise GalleryError(
+                    f"tracklet {changed[0]!r} is in the gallery with other content (its {' and its '.join(differing)})"
+                    + (f", and so are {len(changed) - 1} more" if len(changed) > 1 else "")
+                    + "; replace them (replace=True, --replace) or give the new ones other ids"
+                )
+            rows = [row for row, entry in enumerate(entries) if entry.id not in same]
+            now = datetime.now(UTC)
+            self.backend.put(
+                Batch(
+                    entries=[entries[row].stamped(entries[row].added or now) for row in rows],
+                    digests=[digests[row] for row in rows],
+                    parts=stored[rows],
+                    compact=self._known_aids.projection(_folded(stored[rows], self._known.form)),
+                    strips=[None if strips is None else strips[row] for row in rows],
+                )
             )
-        rows = [row for row, entry in enumerate(entries) if entry.id not in same]
-        now = datetime.now(UTC)
-        self.backend.put(
-            Batch(
-                entries=[entries[row].stamped(entries[row].added or now) for row in rows],
-                digests=[digests[row] for row in rows],
-                parts=stored[rows],
-                compact=self._known_aids.projection(_folded(stored[rows], self._known.form)),
-                strips=[None if strips is None else strips[row] for row in rows],
-            )
-        )
-        return Added(len(rows) - len(changed), len(same), len(changed))
+            return Added(len(rows) - len(changed), len(same), len(changed))
 
     def remove(self, ids: Sequence[str] = (), filters: Filters = EVERYTHING) -> int:
         """Take out tracklets by id, or all that pass the filters; gives their number. One of the two must be said.
@@ -165,11 +169,12 @@ class Gallery:
             raise GalleryError("say what to remove: ids, or filters that not everything passes")
         if self.settings is None:
             raise GalleryError(f"no gallery at {self.address}, or nothing was ever added to it; nothing was removed")
-        missing = set(ids) - set(self.digests(ids))
-        if missing:
-            raise GalleryError(f"no tracklet {min(missing)!r} in the gallery; nothing was removed")
-        chosen = [*ids, *(self.ids(filters) if filters else ())]
-        self.backend.delete(list(dict.fromkeys(chosen)))
+        with self._changing:
+            missing = set(ids) - set(self.digests(ids))
+            if missing:
+                raise GalleryError(f"no tracklet {min(missing)!r} in the gallery; nothing was removed")
+            chosen = [*ids, *(self.ids(filters) if filters else ())]
+            self.backend.delete(list(dict.fromkeys(chosen)))
         return len(set(chosen))
 
     def expire(self, older_than: timedelta) -> int:
@@ -206,7 +211,7 @@ class Gallery:
         self._expect(fingerprint)
         queries = self._shaped(query[None] if query.ndim == 2 else query)
         ids, distances = self._compared(queries, filters, top, max(candidates, top), fuse)
-        facts = self.backend.entries(ids)
+        facts = passing(self.backend.entries(ids), filters)  # others may have changed the gallery since the index was asked
         return [
             Hit.of(entry, distance, self.probability(distance, entry.modality, modality, prior))
             for id, distance in zip(ids, distances.tolist(), strict=True)
@@ -265,7 +270,10 @@ class Gallery:
     def parts(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """(n,P,D) embeddings of these tracklets, as they are stored. Raises :class:`GalleryError` for an id that is not there."""
         self.entries(ids)
-        return _folded(self.backend.vectors(ids).parts, self._known.form)
+        found = self.backend.vectors(ids)
+        if len(found.ids) < len(ids):  # removed in this very moment
+            _missing(next(id for id in ids if id not in found.ids))
+        return _folded(found.parts, self._known.form)
 
     def strip(self, id: str) -> bytes | None:
         """JPEG of a tracklet's small picture, or None."""

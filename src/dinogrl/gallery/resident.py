@@ -6,12 +6,13 @@ are read from its table when a gallery is opened; the vectors lie in a mapped fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dinogrl.gallery.entries import Entry
 from dinogrl.gallery.filters import Filters
 
 _NUMBERS = ("modality", "start_ms", "end_ms", "added_ms")
@@ -134,6 +135,13 @@ class Resident:
         column = np.full(max(size, len(old)), -1, old.dtype)
         column[: len(old)] = old
         return column
+
+
+def passing(entries: Mapping[str, Entry], filters: Filters) -> dict[str, Entry]:
+    """Those of the entries (id -> entry) that pass."""
+    facts = Resident()
+    facts.put([{**entry.as_row(), "slot": row} for row, entry in enumerate(entries.values())])
+    return {id: entry for (id, entry), passed in zip(entries.items(), filters.mask(facts), strict=True) if passed}
 
 
 _KINDS: dict[str, type[np.integer]] = {
