@@ -93,8 +93,12 @@ def test_a_session(client: TestClient) -> None:
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and BOB not in cookie and "Secure" not in cookie
     assert client.get("/api/gallery").json()["who"] == "bob"
-    assert client.delete("/api/session").status_code == 204
-    assert client.get("/api/gallery", headers={"Cookie": cookie.partition(";")[0]}).status_code == 401, "the word counts no more"
+    word = cookie.partition(";")[0]
+    beside = {"Cookie": f'theirs={{"of": "another program"}}; {word}; odd[]="'}
+    client.cookies.clear()
+    assert client.get("/api/gallery", headers=beside).json()["who"] == "bob", "whatever else this machine's programs have set"
+    assert client.delete("/api/session", headers=beside).status_code == 204
+    assert client.get("/api/gallery", headers={"Cookie": word}).status_code == 401, "the word counts no more"
     over_tls = client.post("https://127.0.0.1:8000/api/session", json={"token": BOB})
     assert "Secure" in over_tls.headers["set-cookie"], "never to be sent in clear text again"
 
@@ -156,6 +160,7 @@ def test_names_that_are(ann: TestClient, host: str) -> None:
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:9999"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -191,7 +196,8 @@ def test_too_large(ann: TestClient) -> None:
     big = ("files", ("a.jpg", b"\xff\xd8\xff" + bytes(3 * MB)))
     assert ann.post("/api/queries", files=[big]).status_code == 413
     assert ann.post("/api/search", content=b"x" * (MB + 1)).status_code == 413
-    assert ann.get("/api/gallery", headers={"Content-Length": "x"}).status_code == 400
+    for length in ("x", "9" * 5000):
+        assert ann.get("/api/gallery", headers={"Content-Length": length}).status_code == 400
 
     def endless() -> Iterator[bytes]:  # says nothing of its size
         for _ in range(64):
@@ -256,6 +262,19 @@ def test_a_full_disk_ends_the_service(ann: TestClient, monkeypatch: pytest.Monke
     monkeypatch.setattr("dinogrl.web.audit.os.write", full)
     answer = ann.post("/api/search", json={"tracklet": "person0/0"})
     assert answer.status_code == 503 and "hits" not in answer.json(), "what cannot be written down is not answered"
+    guessed = ann.get("/api/gallery", headers={"Authorization": "Bearer wrong"})
+    assert guessed.status_code == 503 and guessed.json() == answer.json() and guessed.headers["Cache-Control"] == "no-store"
+
+
+def test_a_fault_of_ours_has_the_form_of_every_problem(ann: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("dinogrl.web.searching.Searching.by_tracklet", broken)
+    browser = TestClient(ann.app, base_url=str(ann.base_url), headers=ann.headers, raise_server_exceptions=False)
+    answer = browser.post("/api/search", json={"tracklet": "person0/0"})
+    assert answer.status_code == 500 and answer.json() == {"detail": "something went wrong; see the server's log"}
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_without_tokens_nobody_signs_in(home: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from dinogrl.errors import DinogrlError
-from dinogrl.web.guard import Guard
+from dinogrl.web.guard import UNWRITTEN, Guard
 from dinogrl.web.routes import open_routes, query_routes, search_routes
 from dinogrl.web.service import Service
 
@@ -54,6 +54,7 @@ def build_app(service: Service) -> Guard:
     app.add_exception_handler(RequestValidationError, _misunderstood)
     app.add_exception_handler(DinogrlError, _refused)
     app.add_exception_handler(OSError, _failed)
+    app.add_exception_handler(Exception, _broke)
     hosts, limits = service.settings.hosts, service.limits
     return Guard(app, signing=service.signing, hosts=hosts, limits=limits, metrics=service.metrics)
 
@@ -90,6 +91,11 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:
-    """A full disk, a gallery gone: whoever runs the server must look. Nothing is answered that could not be written down."""
+    """See :data:`UNWRITTEN`."""
     _log.error("a request failed", exc_info=error)
-    return JSONResponse({"detail": "the server cannot read or write its files; tell whoever runs it"}, 503)
+    return JSONResponse({"detail": UNWRITTEN}, 503)
+
+
+async def _broke(_: Request, error: Exception) -> JSONResponse:
+    """A fault of ours, whose traceback the server logs; the answer has the form that every problem has."""
+    return JSONResponse({"detail": "something went wrong; see the server's log"}, 500)

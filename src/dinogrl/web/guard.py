@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dinogrl.web.limits import MB, Limits
 from dinogrl.web.metrics import Metrics
 from dinogrl.web.signing import SigningIn
 
+_log = logging.getLogger("dinogrl.web")
 COOKIE = "dinogrl_session"
 UPLOADS = "/api/queries"
 SIGN_IN = "/api/session"
+UNWRITTEN = "the server cannot read or write its files; tell whoever runs it"
+"""Told for a full disk, a gallery gone: nothing is answered that could not be written down."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECONDS_WITHOUT_A_BYTE = 30.0
 _HEADERS = {
@@ -82,6 +85,10 @@ class Guard:
         except HTTPException as refused:
             await _refuse(refused, send)
             return
+        except OSError as error:  # a wrong token that cannot be written down
+            _log.error("a request failed", exc_info=error)
+            await _refuse(HTTPException(503, UNWRITTEN), send)
+            return
         self._uploads += is_upload
         try:
             await self._app(scope, _bounded(receive, most, self._limits.upload_seconds), send)
@@ -107,7 +114,7 @@ class Guard:
     def _expect_own_page(self, headers: Headers) -> None:
         """A browser says which page a request comes from; a program does not, and needs not be kept from itself."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        foreign = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
         if foreign or site in {"cross-site", "same-site"}:
             raise HTTPException(403, "requests from other pages are refused")
 
@@ -128,7 +135,7 @@ class Guard:
 def _expect_size(headers: Mapping[str, str], most: int) -> None:
     """What the request says of its own size; it is counted as it comes, too."""
     declared = headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()):
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
         raise HTTPException(400, "Content-Length is no number")
     if int(declared) > most:
         raise HTTPException(413, f"the request has {int(declared) / MB:.0f} MB; at most {most // MB} MB are taken")
@@ -179,12 +186,8 @@ def host_name(host: str) -> str:
 
 
 def session_of(headers: Mapping[str, str]) -> str:
-    """The session's word in a cookie, or an empty text."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if found is None else found.value
+    """The session's word in a cookie, or an empty text. Other programs of this machine may have set any cookies beside it."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 def address_of(scope: Scope) -> str:
