@@ -124,7 +124,7 @@ def search(
         pictures = [strip_image(gallery.strip(hit.id), hit.frames) for hit in hits]
         write_atomically(out, draw_sheet(strip_image(query.strip, query.frames), title, hits, pictures))
         if not hits:
-            _name_strangers(gallery, camera or (), collection or ())
+            _name_strangers(gallery, camera or (), collection or (), dated=after is not None or before is not None)
     content = jsonlib.dumps({"query": title, "model": embedder.fingerprint, "hits": [hit.as_dict() for hit in hits]}, indent=1)
     if json == "-":
         sys.stdout.write(content + "\n")
@@ -135,13 +135,15 @@ def search(
     say(f"[green]{escape(str(out))}[/green]: the query{' above what was found' if hits else ' alone'}")
 
 
-def _name_strangers(gallery: Gallery, cameras: Sequence[str], collections: Sequence[str]) -> None:
-    """Nothing was found: cameras and collections that no tracklet has are the likeliest reason."""
+def _name_strangers(gallery: Gallery, cameras: Sequence[str], collections: Sequence[str], *, dated: bool) -> None:
+    """Nothing was found: cameras, collections and times that no tracklet has are the likeliest reason."""
     known = gallery.info()
     for kind, asked, there in (("camera", cameras, known.by_camera), ("collection", collections, known.by_collection)):
         for name in asked:
             if name not in there:
                 note(f"no tracklet is of {kind} {name!r}; there are {', '.join(sorted(there)[:12]) or 'none at all'}")
+    if dated and known.tracklets and known.first is None:
+        note("no tracklet says when it was seen: the footage had no clock (`dinogrl footage --start TIME` gives it one)")
 
 
 def _from_folder(folder: Path) -> tuple[list[Path], Modality]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from dinogrl.embedding.calibration import in_per_cent
 from dinogrl.embedding.pictures import Frame, pixels
 from dinogrl.errors import DataError
 from dinogrl.gallery.entries import Hit
+
+if TYPE_CHECKING:
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Text
 
 FRAMES, HEIGHT, WIDTH = 6, 96, 48
 """Of a strip: frames, and the pixels of each."""
@@ -54,6 +59,7 @@ def draw_sheet(query: Image, title: str, hits: Sequence[Hit], strips: Sequence[I
     height, width = margin + sum(len(row) + gap for row in rows) + gap, 2 * margin + FRAMES * WIDTH + text
     dots = 100
     figure = Figure(figsize=(width / dots, height / dots), dpi=dots, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, width)
@@ -61,25 +67,30 @@ def draw_sheet(query: Image, title: str, hits: Sequence[Hit], strips: Sequence[I
     top = margin
     for row, picture in enumerate(rows):
         axes.imshow(picture, extent=(margin, margin + picture.shape[1], top + picture.shape[0], top), aspect="auto")
-        first, second = (title, "query") if row == 0 else _labels(row, hits[row - 1])
+        first, *others = (title, "query") if row == 0 else _labels(row, hits[row - 1])
         left = margin + FRAMES * WIDTH + 14
-        for text_top, line, colour, size in ((top + 30, first, _INK, 11), (top + 60, second, _FAINT, 9)):
-            axes.text(left, text_top, _shortened(line), color=colour, fontsize=size, va="center", parse_math=False)
+        for number, line in enumerate((first, *others)):
+            colour, size = (_FAINT, 9) if number else (_INK, 11)
+            written = axes.text(left, top + 24 + 25 * number, line, color=colour, fontsize=size, va="center", parse_math=False)
+            _shorten(written, line, width - margin, canvas.get_renderer())
         top += len(picture) + gap
         if row == 0:
             axes.plot([margin, width - margin], [top, top], color=_FAINT, linewidth=0.8)
             top += gap
-    figure.set_canvas(FigureCanvasAgg(figure))
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dots, metadata={"Software": "dinogrl"})
     return content.getvalue()
 
 
-def _labels(rank: int, hit: Hit) -> tuple[str, str]:
+def _labels(rank: int, hit: Hit) -> tuple[str, str, str]:
     chance = "" if hit.probability is None else f"   same person {in_per_cent(hit.probability)}"
     when = "" if hit.start is None else f"   {hit.start:%Y-%m-%d %H:%M:%S %Z}"
-    return f"{rank}.  {hit.camera}, {hit.modality.name.lower()}{when}", f"distance {hit.distance:.3f}{chance}   {hit.id}"
+    return f"{rank}.  {hit.camera}, {hit.modality.name.lower()}{when}", f"distance {hit.distance:.3f}{chance}", hit.id
 
 
-def _shortened(line: str, most: int = 78) -> str:
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+def _shorten(written: Text, line: str, right: float, renderer: RendererBase) -> None:
+    """Leave out of the middle of a line what would go over the picture's edge: names differ at their ends."""
+    kept = len(line)
+    while written.get_window_extent(renderer).x1 > right and kept > 2:
+        kept = int(kept * 0.95)
+        written.set_text(f"{line[: kept // 2]}…{line[len(line) - (kept - kept // 2) :]}")
