@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,21 @@ def test_loops_close_face_ahead_and_keep_the_recorded_speed(recorded):
         walk = set_on_feet(motion, own)
         speed = np.linalg.norm(joints[-1, 0, :2] - joints[0, 0, :2]) / len(joints) * 120
         assert walk.stride / motion.seconds == pytest.approx(speed, rel=0.2)  # feet that stand give the speed back
+
+
+def test_a_long_recording_takes_memory_by_its_length_not_by_its_square(shared):
+    skeleton = read_asf(shared / "data/cmu_walk/02/02.asf")
+    moved = read_amc(shared / "data/cmu_walk/02/02_01.amc", skeleton)
+    times = 3600 // len(moved["root"])
+    again = {name: np.tile(values, (times, 1)) for name, values in moved.items()}
+    length = moved["root"][-1, :3] - moved["root"][0, :3]
+    again["root"][:, :3] += np.repeat(np.arange(times), len(moved["root"]))[:, None] * length
+    tracemalloc.start()
+    walk = walking_part(skeleton, again, PUBLIC_RATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert walk is not None and walk.seconds <= 4.5
+    assert peak < 100e6, f"{peak / 1e6:.0f} MB for half a minute"
 
 
 def test_a_world_walks_by_recordings(recorded):

@@ -134,12 +134,13 @@ def _best_loop(directions: Doubles, rate: float) -> tuple[int, int] | None:
     legs = directions[:, [INDEX[f"{side}_{name}"] for side in ("left", "right") for name in ("knee", "ankle", "elbow")]]
     pose = np.concatenate([legs, np.gradient(legs, axis=0) * rate * 0.1], axis=1).reshape(frames, -1)
     step = max(round(rate / 40), 1)
-    starts, ends = np.arange(0, frames - shortest, step), np.arange(shortest, frames, step)
-    gap = np.linalg.norm(pose[starts][:, None] - pose[ends][None], axis=2)
-    length = ends[None] - starts[:, None]
-    gap = np.where((length >= shortest) & (length <= 4.5 * rate), gap - 0.1 * np.minimum(length / rate, 3), np.inf)
-    start, end = np.unravel_index(int(np.argmin(gap)), gap.shape)
-    return (int(starts[start]), int(ends[end])) if np.isfinite(gap[start, end]) else None
+    best = (np.inf, 0, 0)  # gap, start, end: of equal gaps the first
+    for length in range(shortest, min(frames, int(4.5 * rate) + 1), step):  # the gaps of all pairs of frames would fill the memory
+        starts = np.arange(0, frames - length, step)
+        gap = np.linalg.norm(pose[starts] - pose[starts + length], axis=1) - 0.1 * np.minimum(length / rate, 3)
+        nearest = int(np.argmin(gap))
+        best = min(best, (float(gap[nearest]), int(starts[nearest]), int(starts[nearest]) + length))
+    return best[1:] if np.isfinite(best[0]) else None
 
 
 def _close(directions: Doubles) -> Doubles:
