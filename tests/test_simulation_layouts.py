@@ -221,6 +221,12 @@ def test_a_folder_that_holds_something_is_refused_and_untouched(tmp_path):
     assert everything(tmp_path) == {"mine.txt": b"kept"}
 
 
+def test_the_folder_that_one_stands_in_is_refused_by_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DinogrlError, match=r"^\. has no name of its own; give a new folder, such as world$"):
+        simulate(Path(), **TINY)
+
+
 def test_a_place_that_cannot_be(tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(DinogrlError, match="Not a directory") as caught:

@@ -67,6 +67,8 @@ def simulate(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DinogrlError(f"{out} is there already and not an empty folder; give a new folder, or remove it")
+    if not out.name:  # the finished folder takes the place of this one, in which somebody stands
+        raise DinogrlError(f"{out} has no name of its own; give a new folder, such as {out / 'world'}")
     layout = plan(settings)
     motions = load_motions(settings.motion, settings.motion_rate) if settings.motion is not None else ()
     beside = part_beside(out)
