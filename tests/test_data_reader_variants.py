@@ -115,6 +115,16 @@ def test_folders_are_numbered_as_people_count(tmp_path: Path) -> None:
     assert {t.modality for t in dataset.query} == {Modality.INFRARED} and len(dataset.query) == len(dataset.gallery) == 8
 
 
+def test_a_link_that_leads_nowhere_hides_none_of_its_neighbours(tmp_path: Path) -> None:
+    root = tiny_datasets.folder(tmp_path, people=2, length=2)
+    before = content(open_dataset(root))
+    for place in (root, root / "train", *(root / "train").glob("*/*")):
+        if place.is_dir():
+            (place / "circle").symlink_to("circle")
+            (place / "lost").symlink_to("nobody")
+    assert content(open_dataset(root)) == before
+
+
 # single images
 
 

@@ -14,9 +14,17 @@ def folders_in(path: str | Path) -> list[os.DirEntry[str]]:
     """Folders inside a folder in natural order."""
     try:
         with os.scandir(path) as entries:
-            return sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+            return sorted((e for e in entries if not e.name.startswith(".") and _is_folder(e)), key=lambda e: natural_key(e.name))
     except OSError:
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Not a link into a circle, or to where one may not look: its neighbours are to be found all the same."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def names_in(path: str | Path) -> list[str]:
