@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -130,7 +130,18 @@ def launched(fabric: object) -> AbstractContextManager[None]:
     return processes.launched(fabric)  # type: ignore[arg-type]
 
 
-def test_an_error_of_the_first_process_ends_the_other() -> None:
+class AtOnce(Thread):
+    """All have met before the first process can look."""
+
+    def start(self) -> None:
+        super().start()
+        if self.name == "meeting":
+            self.join()
+
+
+@pytest.mark.parametrize("thread", [Thread, AtOnce])
+def test_an_error_of_the_first_process_ends_the_other(thread: type[Thread], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "Thread", thread)
     fabric = FirstOfTwo(SLEEPS)
     with pytest.raises(TrainingError, match="its own words"), launched(fabric):
         assert fabric.strategy.launcher.procs == [], "Fabric would kill this process, where the other had ended badly"

@@ -153,8 +153,10 @@ def _launch(fabric: Fabric, others: _Others) -> None:
 
     meeting = Thread(target=launch, daemon=True, name="meeting")
     meeting.start()
-    while meeting.is_alive():
+    met = False
+    while not met:
         meeting.join(0.05)
+        met = not meeting.is_alive()  # asked before the list is emptied, also where they have met at once
         others.take()
         if (failed := others.gone()) is not None:
             raise TrainingError(_advice(failed))
