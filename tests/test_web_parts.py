@@ -6,6 +6,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import socket
 import struct
 from pathlib import Path
@@ -109,10 +110,17 @@ def test_weak_tokens(token: str) -> None:
         Tokens({"ann": token})
 
 
+def test_nobody_has_anothers_token() -> None:
+    with pytest.raises(DinogrlError, match="'ann' and 'cid' have the same token"):
+        Tokens({"ann": "a" * 16, "bob": "b" * 16, "cid": "a" * 16})
+
+
 def test_token_files(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text("# who may\n\nann   aaaaaaaaaaaaaaaa\nbbbbbbbbbbbbbbbb\n")
     assert read_tokens(path) == {"ann": "a" * 16, "operator": "b" * 16}
+    path.write_text(f"ann {'a' * 16}\n", encoding="utf-8-sig")  # as some editors save
+    assert read_tokens(path) == {"ann": "a" * 16}
     for content, message in (("", "holds no token"), ("ann a\nann b", "each name once"), ("a b c", "one `name token` a line")):
         path.write_text(content)
         with pytest.raises(DinogrlError, match=message):
@@ -307,6 +315,21 @@ def test_the_log_is_only_added_to(tmp_path: Path) -> None:
         AuditLog(tmp_path / "none" / "audit.jsonl")
 
 
+def test_half_a_line_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / "audit.jsonl", os.write
+    path.write_bytes(b'{"who": "cut off when the machine went do')
+    log = AuditLog(path)
+    log.write("search", "ann")
+    with monkeypatch.context() as full:
+        full.setattr("dinogrl.web.audit.os.write", lambda file, content: write(file, content[:9]))
+        with pytest.raises(OSError, match="could not be written whole"):
+            log.write("search", "bob")
+    log.write("search", "cid")
+    log.close()
+    lines = path.read_text().splitlines()
+    assert [json.loads(lines[row])["who"] for row in (1, 3)] == ["ann", "cid"] and len(lines) == 4
+
+
 @given(st.text())
 def test_names_in_messages(name: str) -> None:
     plain = shown(name)
@@ -330,6 +353,8 @@ def test_names_in_host_headers(host: str, name: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
 def test_this_machine_alone_needs_no_token(host: str) -> None:
     expect_locked(Door(host), has_tokens=False)
+    with pytest.raises(DinogrlError, match="through the proxy, so a token is needed"):
+        expect_locked(Door(host, proxy="127.0.0.1"), has_tokens=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
@@ -357,7 +382,7 @@ def test_nobody_but_the_proxy_that_was_named_is_believed(proxy: str | None, monk
     monkeypatch.setattr("dinogrl.web.serving.build_app", lambda _: None)
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: configured.append(server.config))
     with listen(Door(port=0)) as at:
-        run(SimpleNamespace(signing=SimpleNamespace(needed=False)), Door(proxy=proxy), at)  # type: ignore[arg-type]
+        run(SimpleNamespace(signing=SimpleNamespace(needed=True)), Door(proxy=proxy), at)  # type: ignore[arg-type]
     assert configured[0].proxy_headers == (proxy is not None) and not configured[0].access_log
     assert proxy is None or configured[0].forwarded_allow_ips == proxy
 

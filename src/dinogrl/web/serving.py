@@ -58,11 +58,12 @@ class Door:
 
 
 def expect_locked(door: Door, has_tokens: bool) -> None:
-    """Raise :class:`DinogrlError` for a door that others can reach and that nothing keeps shut."""
-    if not door.is_local and not has_tokens:
+    """Raise :class:`DinogrlError` for a door that others can reach, through a proxy too, and that nothing keeps shut."""
+    if not has_tokens and not (door.is_local and door.proxy is None):
+        through, without = ("", "") if door.proxy is None else (" through the proxy", " without --proxy")
         raise DinogrlError(
-            f"others can reach {door.host}, so a token is needed: give --token-file FILE (`name token` a line) or --token, or"
-            " listen on 127.0.0.1"
+            f"others can reach {door.host}{through}, so a token is needed: give --token-file FILE (`name token` a line) or --token, or"
+            f" listen on 127.0.0.1{without}"
         )
 
 

@@ -22,7 +22,11 @@ _SESSIONS = 1000
 
 
 class Tokens:
-    """name -> token. Raises :class:`DinogrlError` for a token that is too short or has other letters than printable ASCII."""
+    """name -> token.
+
+    Raises :class:`DinogrlError` for a token that is too short or has other letters than printable ASCII, and for one that two have:
+    the audit log could not tell them apart.
+    """
 
     def __init__(self, by_name: Mapping[str, str]) -> None:
         for name, token in by_name.items():
@@ -31,6 +35,10 @@ class Tokens:
                     f"the token of {name!r} must have {SHORTEST} or more printable letters without spaces; make one by:"
                     ' python -c "import secrets; print(secrets.token_urlsafe(32))"'
                 )
+        for name, token in by_name.items():
+            other = next(one for one in by_name if by_name[one] == token)
+            if other != name:
+                raise DinogrlError(f"{other!r} and {name!r} have the same token; give each one of their own")
         # digests are equally long, so that comparing them tells nothing about the tokens' lengths either
         self._digests = {name: _digest(token) for name, token in by_name.items()}
 
@@ -79,7 +87,9 @@ def read_tokens(path: Path) -> dict[str, str]:
     has a name twice.
     """
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line.strip()[0] != "#"]
+        lines = [
+            line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip() and line.strip()[0] != "#"
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise DinogrlError(f"the token file {path} cannot be read ({error}); give a text file, `name token` a line") from error
     found: dict[str, str] = {}
