@@ -46,3 +46,17 @@ def test_a_rank_that_was_not_looked_at_is_not_made_up() -> None:
         with pytest.raises(DataError, match=f"rank-{k} is not known, only rank-1 to rank-3"):
             scores.rank(k)
     assert evaluate_distances(distances[:, :2], [1], [0, 1], [0], [1, 1], max_rank=3).rank(20) == 1.0  # the gallery ends at 2
+
+
+@pytest.mark.parametrize("low", [2**53, 2**60, 2**63])
+def test_large_labels_are_told_apart_or_refused(low: int) -> None:
+    """Two identities that would be one float: the nearest item is the other one."""
+    gallery: list[object] = [[low, low + 1], np.array([low, low + 1], np.uint64), [str(low), str(low + 1)]]
+    for given in gallery:
+        one = type(given[0])(low + 1)  # type: ignore[index]
+        assert evaluate_distances([[0.1, 0.2]], [one], given, [0], [1, 1]).mAP == 0.5  # type: ignore[arg-type]
+    signed = np.array([-1, low + 1 if low < 2**63 else 0])
+    with pytest.raises(DataError, match="int64 and uint64: numbers from 2\\^53 on would run together; give them as strings"):
+        evaluate_distances([[0.1, 0.2]] * 2, signed, gallery[1], [0, 0], [1, 1])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="float64 and "):  # NumPy makes floats of such a list
+        evaluate_distances([[0.1, 0.2]] * 2, [-1.0, float(low)], gallery[0], [0, 0], [1, 1])  # type: ignore[arg-type]

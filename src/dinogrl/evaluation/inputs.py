@@ -12,6 +12,8 @@ from dinogrl.distances import Array
 from dinogrl.errors import DataError
 from dinogrl.evaluation.ranking import Meeting
 
+APART = 2**53
+"""From here on two whole numbers may be one and the same float64."""
 Labels = np.ndarray | Tensor | Iterable[int] | Iterable[str]
 Matrix = Array | Sequence[Sequence[float]]
 
@@ -35,6 +37,13 @@ def _comparable(query: Labels, gallery: Labels, what: str) -> tuple[np.ndarray, 
         raise DataError(f"query_{what} and gallery_{what} must be numbers, or both strings; given {given}")
     if any(side.dtype.kind == "f" and not np.isfinite(side).all() for side in sides):
         raise DataError(f"query_{what} and gallery_{what} must not hold NaN or infinity: no label equals NaN")
+    numbers = [side for side in sides if side.size and side.dtype.kind != "U"]
+    # NumPy compares uint64 with int64 as floats, and makes floats of a list that has both sorts of numbers
+    if numbers and np.result_type(*numbers).kind == "f" and any(np.abs(side.astype(np.float64)).max() >= APART for side in numbers):
+        given = " and ".join(str(side.dtype) for side in sides)
+        raise DataError(
+            f"query_{what} and gallery_{what} are {given}: numbers from 2^53 on would run together; give them as strings"
+        )
     return sides
 
 
