@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dinogrl.errors import DataError, UnknownNameError
 from dinogrl.evaluation import evaluate
 from dinogrl.evaluation.evaluate import camera_pairs
 from dinogrl.evaluation.protocols import BOTH, DEFAULTS, INFRARED_TO_VISIBLE, LISTS, PROTOCOLS, VISIBLE_TO_INFRARED, choose_protocol
+from dinogrl.evaluation.ranking import Meeting
 from dinogrl.records import Embeddings, Modality
 
 
@@ -210,3 +212,23 @@ def test_llcm_and_regdb_go_both_ways() -> None:
         "visible_to_infrared": (54, 18),
     }
     assert evaluate(everything, everything, "regdb").directions["visible_to_infrared"].scores.gallery == 54
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_who_meets_whom_is_counted_without_all_pairs_of_a_person(words: bool) -> None:
+    """A small site: one person seen thousands of times makes millions of pairs."""
+    people, cameras = np.arange(3000) % 2 * 7 - 3, np.arange(3000) // 2 % 3
+    labels = people, people[:2000], cameras, cameras[:2000]
+    meeting = Meeting(*(np.array(values, dtype=str) if words else values for values in labels))
+    tracemalloc.start()
+    met, matched = meeting.met(), meeting.any_match()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6, f"{peak / 1e6:.0f} MB"
+    alike = np.array(
+        [np.sum((labels[1] == person) & (labels[3] == camera)) for person, camera in zip(people, cameras, strict=True)]
+    )
+    np.testing.assert_array_equal(met, 2000 - alike)
+    assert matched
+    assert not Meeting(people, people, cameras * 0, cameras * 0).any_match(), "all of them are struck out"
+    assert not Meeting(people, people + 1, cameras, cameras + 9).any_match()

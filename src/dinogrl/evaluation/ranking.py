@@ -7,7 +7,7 @@ the distance in front: no two are equal, and any sort, the quickest, gives that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -72,14 +72,29 @@ class Meeting:
 
     def met(self) -> np.ndarray:
         """(N,) how many gallery items each query meets."""
-        n, m = self.shape
-        row, column, meets = self.same_identity(0, n)
+        few, which = self._alike()
+        n, m = few.shape
+        row, column, meets = few.same_identity(0, n)
         met = m - np.bincount(row[~meets], minlength=n)
         for query_camera, gallery_camera in self.blind:
-            asking, unseen = self.query_cameras == query_camera, self.gallery_cameras == gallery_camera
+            asking, unseen = few.query_cameras == query_camera, self.gallery_cameras == gallery_camera
             counted = np.bincount(row[asking[row] & unseen[column]], minlength=n)  # of the query's own identity
             met -= asking * unseen.sum() - counted
-        return np.asarray(met)
+        return np.asarray(met[which])
+
+    def any_match(self) -> bool:
+        """Does any query meet its own identity?"""
+        few, _ = self._alike()
+        return bool(few.same_identity(0, few.shape[0])[2].any())
+
+    def _alike(self) -> tuple[Meeting, np.ndarray]:
+        """One query of each identity in each camera, for they all meet the same; and which of them each of the N is.
+
+        The pairs of one identity among all N and M may be as many as N M.
+        """
+        identity, camera = (np.unique(labels, return_inverse=True)[1] for labels in (self.query_ids, self.query_cameras))
+        _, first, which = np.unique(identity * (camera.max() + 1) + camera, return_index=True, return_inverse=True)
+        return replace(self, query_ids=self.query_ids[first], query_cameras=self.query_cameras[first]), which
 
     def by_identity(self) -> tuple[np.ndarray, np.ndarray]:
         """(M,) gallery columns ordered by identity, and where among them each identity begins."""

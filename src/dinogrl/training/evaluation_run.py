@@ -133,11 +133,8 @@ def expect_sides(rules: Protocol, dataset: Dataset) -> None:
     """Raise :class:`DataError` where the protocol has no query or no gallery in a direction, and where no query of any direction
     has a match, so that every score would be an invention: labels tell it without vectors."""
     query, gallery = _labels(dataset.query), _labels(dataset.gallery)
-    matches = 0
-    for direction in rules.directions:
-        meeting = rules.meeting(*rules.sides(query, gallery, direction))
-        matches += int(meeting.same_identity(0, meeting.shape[0])[2].sum())
-    if not matches:
+    meetings = [rules.meeting(*rules.sides(query, gallery, direction)) for direction in rules.directions]
+    if not any(meeting.any_match() for meeting in meetings):
         struck = "; it strikes out those in the query's own camera" if rules.drop_same_camera else ""
         raise DataError(
             f"protocol {rules.name}: no query has a match in the gallery{struck}; check the test lists and the cameras' names"
