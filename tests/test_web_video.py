@@ -80,7 +80,7 @@ def test_it_is_cut_as_it_was_sent(given: str, seen: str, tmp_path: Path, monkeyp
         assert sorted(len(one["frames"]) for one in found) == [4 + 1, 20 - 2], "the tracker takes two to be sure"
         assert all(Path(frame).is_file() for one in found for frame in one["frames"])
         given, seen = "infrared", "INFRARED"
-    assert told[0][0] >= 20 and all(at <= of for at, of in told)
+    assert max(at for at, _ in told) >= 20 and all(at <= of for at, of in told)
 
 
 def test_what_the_process_says_is_heard_in_order() -> None:
