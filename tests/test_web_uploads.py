@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import numpy as np
+import PIL.Image
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +143,36 @@ def test_a_full_disk_keeps_no_half_of_an_upload(client: TestClient, home: Path, 
     monkeypatch.setattr("dinogrl.web.intake.shutil.copyfileobj", full)
     assert posted(client, *pictures(0, 2)) == (507, "the upload cannot be kept (No space left on device)")
     assert left_of_uploads(home / "state") == []
+
+
+def test_what_cannot_be_written_down_is_not_kept(client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("database or disk is full")
+
+    for place in ("journal.Journal.add_job", "audit.AuditLog.write"):
+        with monkeypatch.context() as now:
+            now.setattr(f"dinogrl.web.{place}", full if "Journal" in place else lambda *_, **__: full())
+            assert posted(client, *pictures(0, 2))[0] == 503
+        assert left_of_uploads(home / "state") == []
+
+
+def test_a_label_is_no_path(client: TestClient) -> None:
+    assert send(client, pictures(0, 1), label="22/11 gate\r\n 3\u202e\\north")["label"] == "22/11 gate 3\\north"
+    assert send(client, pictures(0, 1), label="x" * 200)["label"] == "x" * 200
+    assert send(client, pictures(0, 1), label="\n")["label"] == "walk1.jpg"
+
+
+def test_scans_without_end(client: TestClient) -> None:
+    """Twenty megabytes of them would keep a core busy for half an hour."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(walker(0, 1)).save(content, "JPEG", progressive=True, exif=b"Exif\0\0" + b"\xff\xda" * 300)
+    whole = content.getvalue()
+    assert posted(client, ("a.jpg", whole)) == (202, ""), "what looks like scans beside the picture counts for nothing"
+    assert posted(client, ("a.jpg", whole + b"\xff\xda" * 300)) == (202, "")
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    refused = (422, "a.jpg unfolds to more than it declares; save it anew")
+    assert posted(client, ("a.jpg", whole[:-2] + scan * 120 + whole[-2:])) == refused
+    assert posted(client, ("a.jpg", whole[:2] + b"\xff\xfe\x00\x02" * 12_000 + whole[2:])) == refused
 
 
 def test_order_is_that_of_the_names(client: TestClient) -> None:

@@ -119,5 +119,9 @@ class Intake:
 
 def shown(name: str) -> str:
     """A name from outside as it may stand in a message: printable, and not too long."""
-    plain = "".join(letter for letter in name.replace("\\", "/").rpartition("/")[2] if letter.isprintable())
-    return plain[:LONGEST_NAME] or "a file without a name"
+    return printable(name.replace("\\", "/").rpartition("/")[2], LONGEST_NAME) or "a file without a name"
+
+
+def printable(text: str, most: int) -> str:
+    """What a person may read of a text from outside: no line breaks, nothing that turns the direction of writing."""
+    return "".join(letter for letter in text if letter.isprintable())[:most]

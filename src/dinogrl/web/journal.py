@@ -157,6 +157,7 @@ class Journal:
         """Remove a job and its queries."""
         self._do("DELETE FROM queries WHERE job = ?", (id,))
         self._do("DELETE FROM jobs WHERE id = ?", (id,))
+        self._empty_the_log()
 
     # -- queries and searches -----------------------------------------------------------------------------------------------------
 
@@ -199,17 +200,25 @@ class Journal:
             self.forget_job(id)
         for table in ("queries", "searches"):
             self._do(f"DELETE FROM {table} WHERE created < ?", (before,))
+        self._empty_the_log()
         return old
 
     # -- inside -------------------------------------------------------------------------------------------------------------------
 
+    def _empty_the_log(self) -> None:
+        """Beside the database lies what was last written to it, also of rows that are deleted by now."""
+        self._do("PRAGMA wal_checkpoint(TRUNCATE)", ())
+
     def _do(self, statement: str, values: Sequence[Any]) -> None:
-        with self._lock:
-            self._db.execute(statement, values)
+        self._all(statement, values)
 
     def _all(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        with self._lock, closing(self._db.execute(statement, values)) as rows:
-            return rows.fetchall()
+        """Raises :class:`OSError` where the disk is full or broken, which is what SQLite's own errors come to here."""
+        try:
+            with self._lock, closing(self._db.execute(statement, values)) as rows:
+                return rows.fetchall()
+        except sqlite3.Error as error:
+            raise OSError(f"the journal cannot be read or written: {error}") from error
 
     def _one_or_none(self, statement: str, values: Sequence[Any]) -> sqlite3.Row | None:
         return next(iter(self._all(statement, values)), None)

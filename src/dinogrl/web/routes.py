@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from dinogrl.records import Modality
 from dinogrl.web import words
 from dinogrl.web.case import Case
 from dinogrl.web.guard import COOKIE, SIGN_IN, UPLOADS, address_of, session_of
-from dinogrl.web.intake import Sent, shown
+from dinogrl.web.intake import Sent, printable
 from dinogrl.web.journal import DONE
 from dinogrl.web.metrics import CONTENT_TYPE
 from dinogrl.web.searching import Question
@@ -177,14 +178,17 @@ def query_routes(service: Service) -> APIRouter:
         who = _who(request)
         service.jobs.expect_room()
         received = service.intake.receive([Sent(file.filename or "", file.file, file.size or 0) for file in files])
-        title = shown(label or received.files[0][0])
+        title = printable(label, 200) or received.files[0][0]
         size = sum(file.size or 0 for file in files)
-        service.audit.write(
-            "upload", who, address=address_of(request.scope), upload=received.id, files=len(files), bytes=size, label=title
-        )
+        with ExitStack() as otherwise:  # what cannot be written down is not kept either
+            otherwise.callback(service.intake.forget, received.id)
+            service.audit.write(
+                "upload", who, address=address_of(request.scope), upload=received.id, files=len(files), bytes=size, label=title
+            )
+            job = service.jobs.add(received.id, who, title, modality.value, received.files)
+            otherwise.pop_all()
         service.metrics.uploaded.inc(size)
-        service.jobs.add(received.id, who, title, modality.value, received.files)
-        return state(received.id, who)
+        return state(job.id, who)
 
     @router.get("/api/jobs", response_model=list[words.JobState])
     def jobs(request: Request) -> list[words.JobState]:

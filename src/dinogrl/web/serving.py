@@ -62,8 +62,8 @@ def expect_locked(door: Door, has_tokens: bool) -> None:
     if not has_tokens and not (door.is_local and door.proxy is None):
         through, without = ("", "") if door.proxy is None else (" through the proxy", " without --proxy")
         raise DinogrlError(
-            f"others can reach {door.host}{through}, so a token is needed: give --token-file FILE (`name token` a line) or --token, or"
-            f" listen on 127.0.0.1{without}"
+            f"others can reach {door.host}{through}, so a token is needed: give --token-file FILE (`name token` a line) or --token,"
+            f" or listen on 127.0.0.1{without}"
         )
 
 

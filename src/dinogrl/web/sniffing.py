@@ -6,6 +6,7 @@ kilobytes can unfold to gigabytes.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,13 +18,15 @@ KINDS = "JPEG, PNG or WebP pictures, or one MP4, MOV, MKV, WebM, AVI or MPEG-TS 
 
 Size = tuple[int, int]
 _BLOCK = 1 << 16
+_MOST_SCANS, _MOST_SEGMENTS = 100, 10_000
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # but for those that stand between the bytes of a scan
 
 
 @dataclass(frozen=True)
 class Kind:
     """``suffix`` of the files that we write; ``size`` reads (height, width) of a picture from its bytes, None for videos.
 
-    ``overflows``: does a picture unfold to more than it declares? None for kinds that cannot.
+    ``overflows``: does a picture unfold to more than it declares, or take more work? None for kinds that cannot.
     """
 
     suffix: str
@@ -81,6 +84,21 @@ def _jpeg_size(content: bytes) -> Size | None:
     return None
 
 
+def _jpeg_overflows(content: bytes, _: Size) -> bool:
+    """Are there more scans than anybody writes? Each is a walk over all pixels, for as little as sixty bytes."""
+    at, scans = 2, 0
+    for _segment in range(_MOST_SEGMENTS):
+        found = _JPEG_MARKER.search(content, at)
+        if found is None or found[0] == b"\xff\xd9":
+            return False
+        scans += found[0] == b"\xff\xda"
+        if scans > _MOST_SCANS:
+            return True
+        bare = found[0] in (b"\xff\x01", b"\xff\xd8")
+        at = found.end() + (0 if bare else max(int.from_bytes(content[found.end() : found.end() + 2], "big"), 2))
+    return True
+
+
 def _webp_size(content: bytes) -> Size | None:
     kind, body = content[12:16], content[20:30]
     if len(body) < 10:
@@ -101,7 +119,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 _KINDS: list[tuple[Callable[[bytes], bool], Kind]] = [
-    (lambda head: head.startswith(b"\xff\xd8\xff"), Kind(".jpg", _jpeg_size)),
+    (lambda head: head.startswith(b"\xff\xd8\xff"), Kind(".jpg", _jpeg_size, _jpeg_overflows)),
     (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), Kind(".png", _png_size, _png_overflows)),
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", Kind(".webp", _webp_size)),
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ", Kind(".avi")),
