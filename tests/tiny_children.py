@@ -15,3 +15,8 @@ def outstays(there: Connection, video: str, modality: str, out: str, cutter: obj
     there.send_bytes(json.dumps({"frame": 1, "frames": 2}).encode())
     time.sleep(600)
     Path(out).write_text("lived on")
+
+
+def tells_what_it_is_deaf_to(there: Connection, video: str, modality: str, out: str, cutter: object) -> None:
+    """Answers with the signals that were blocked before any line of ours ran in it."""
+    there.send_bytes(json.dumps({"error": repr(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))}).encode())

@@ -11,8 +11,10 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event
@@ -56,7 +58,8 @@ class Cutter:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe(duplex=False)
         child = context.Process(target=_cut, args=(there, str(video), modality, str(out), self), daemon=True)
-        child.start()
+        with _deaf():
+            child.start()
         there.close()
         try:
             return _listen(here, self.limits, tell, stopping)
@@ -64,6 +67,20 @@ class Cutter:
             child.kill()
             child.join()
             here.close()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started in the block never hears Ctrl-C and SIGTERM, which may be sent to a whole group of processes.
+
+    From its first moment: a decoder that they end would look like one that a hostile video has brought down. The server kills it.
+    """
+    resource_tracker.ensure_running()  # started later, by the other process's start, it would let the signals in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(here: Connection, limits: Limits, tell: Tell, stopping: Event) -> list[Found]:
@@ -88,7 +105,6 @@ def _listen(here: Connection, limits: Limits, tell: Tell, stopping: Event) -> li
 
 def _cut(there: Connection, video: str, modality: str, out: str, cutter: Cutter) -> None:
     """What the other process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches it too; the server decides
     os.nice(5)
 
     def say(**message: Any) -> None:

@@ -164,10 +164,10 @@ class Journal:
     def add_query(
         self, job: Job, label: str, modality: Modality, frames: int, model: str, parts: NDArray[np.float32], strip: bytes | None
     ) -> None:
-        """Keep what a job found."""
+        """Keep what a job found, unless the job was forgotten meanwhile."""
         content = np.ascontiguousarray(parts, np.float32).tobytes()
         row = (new_id(), job.id, job.who, label, int(modality), frames, model, content, len(parts), strip, time.time())
-        self._do("INSERT INTO queries VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
+        self._do("INSERT INTO queries SELECT ?,?,?,?,?,?,?,?,?,?,? WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?)", (*row, job.id))
 
     def query(self, id: str, who: str) -> Query | None:
         """The query, if it is there and theirs."""

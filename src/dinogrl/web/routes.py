@@ -17,7 +17,7 @@ from dinogrl.web import words
 from dinogrl.web.case import Case
 from dinogrl.web.guard import COOKIE, SIGN_IN, UPLOADS, address_of, session_of
 from dinogrl.web.intake import Sent, printable
-from dinogrl.web.journal import DONE
+from dinogrl.web.journal import DONE, Job
 from dinogrl.web.metrics import CONTENT_TYPE
 from dinogrl.web.searching import Question
 from dinogrl.web.service import Service
@@ -161,11 +161,14 @@ def query_routes(service: Service) -> APIRouter:
     router = APIRouter(responses=PROBLEMS)
     journal = service.journal
 
-    def state(id: str, who: str) -> words.JobState:
-        job = journal.job(id, who)
-        if job is None:
+    def told(job: Job) -> words.JobState:
+        return words.job_state(job, journal.queries(job.id) if job.state == DONE else [])
+
+    def theirs(id: str, who: str) -> Job:
+        found = journal.job(id, who)
+        if found is None:
             raise HTTPException(404, "there is no such upload; it may have expired")
-        return words.job_state(job, journal.queries(id) if job.state == DONE else [])
+        return found
 
     @router.post(UPLOADS, status_code=202, response_model=words.JobState)
     def upload(
@@ -188,24 +191,22 @@ def query_routes(service: Service) -> APIRouter:
             job = service.jobs.add(received.id, who, title, modality.value, received.files)
             otherwise.pop_all()
         service.metrics.uploaded.inc(size)
-        return state(job.id, who)
+        return told(job)
 
     @router.get("/api/jobs", response_model=list[words.JobState])
     def jobs(request: Request) -> list[words.JobState]:
         """Your uploads, newest first."""
-        return [state(job.id, job.who) for job in journal.jobs(_who(request))]
+        return [told(job) for job in journal.jobs(_who(request))]
 
     @router.get("/api/jobs/{id}", response_model=words.JobState)
     def job(request: Request, id: words.Id) -> words.JobState:
         """How far an upload is, and the queries that came of it."""
-        return state(id, _who(request))
+        return told(theirs(id, _who(request)))
 
     @router.delete("/api/jobs/{id}", status_code=204, response_class=Response)
     def forget(request: Request, id: words.Id) -> Response:
         """Remove an upload and its queries, or stop work on it."""
-        found = journal.job(id, _who(request))
-        if found is None:
-            raise HTTPException(404, "there is no such upload; it may have expired")
+        found = theirs(id, _who(request))
         service.jobs.forget(found)
         service.audit.write("forget", found.who, upload=id)
         return Response(status_code=204)

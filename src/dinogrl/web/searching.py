@@ -85,11 +85,15 @@ class Searching:
 
     def _judged(self, hits: Sequence[Hit], question: Question) -> list[Answer]:
         """The hits with their distances to the query itself: a probability was learned for pairs of tracklets, not for a mean."""
-        if not hits:
-            return []
+        parts = None
+        while hits and parts is None:
+            try:
+                parts = self._gallery.parts([hit.id for hit in hits])
+            except GalleryError:  # one has been removed in this very moment
+                hits = [hit for hit in hits if hit.id in self._gallery]
         settings = self._gallery.settings
-        assert settings is not None, "it has given hits"
-        parts = self._gallery.parts([hit.id for hit in hits])
+        if parts is None or settings is None:
+            return []
         distances = np.asarray(DISTANCES[settings.distance](question.parts[None], parts))[0].tolist()
         return [
             Answer(
