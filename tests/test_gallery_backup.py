@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -107,6 +108,20 @@ def test_one_wrong_byte_is_found(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="damaged"):
         restore(tmp_path / "raw.zip", tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_one_wrong_bit_in_the_list_of_members_is_found(saved: Path, tmp_path: Path) -> None:
+    """It may make a member look compressed, or lie somewhere else."""
+    raw, damaged = (saved / "g.zip").read_bytes(), tmp_path / "other.zip"
+    entries = [found.start() for found in re.finditer(b"PK\x01\x02", raw)]
+    wounds = [(entry + at, bit) for entry in entries for at, bit in ((10, 3), (42, 2), (44, 5), (45, 7))]
+    for at, bit in [*wounds, (len(raw) - 3, 5), (len(raw) - 6, 1), (len(raw) - 4, 7)]:
+        content = bytearray(raw)
+        content[at] ^= 1 << bit
+        damaged.write_bytes(content)
+        with pytest.raises(GalleryError, match="is damaged|is no backup of a gallery, or it is truncated"):
+            restore(damaged, tmp_path / "new")
+    assert len(entries) > 5 and not (tmp_path / "new").exists()
 
 
 def test_a_backup_of_another_version_is_not_guessed_at(saved: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from dinogrl.checkpoints import replacing
 from dinogrl.embedding.search_aids import SearchAids
-from dinogrl.errors import GalleryError
+from dinogrl.errors import GalleryError, in_one_line
 from dinogrl.gallery.backend import Batch, Form
 from dinogrl.gallery.entries import Entry
 from dinogrl.gallery.folder import remove_folder
@@ -27,6 +28,8 @@ from dinogrl.gallery.milvus import is_file
 FORMAT = 1
 _BLOCK = 1 << 20
 _AT_ONCE = 500
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError)
+"""What reading a damaged ZIP comes to: one wrong bit in its list of members makes a member look compressed, or lie anywhere."""
 
 
 def back_up(gallery: Gallery, path: str | Path) -> int:
@@ -169,8 +172,8 @@ class _Reader:
             manifest: Any = json.loads(self._zip.read("manifest.json"))
             self._members = {name: _Member(**facts) for name, facts in manifest["members"].items()}
             known = manifest["dinogrl_gallery"] == FORMAT
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise GalleryError(f"{path} is no backup of a gallery, or it is truncated") from error
+        except (*_UNREADABLE, ValueError, TypeError, AttributeError) as error:
+            raise GalleryError(f"{path} is no backup of a gallery, or it is truncated ({in_one_line(error, 120)})") from error
         if not known:
             raise GalleryError(f"{path} was written by another version of dinogrl; restore it with that one")
 
@@ -191,7 +194,7 @@ class _Reader:
                         size += len(block)
                         if size > member.bytes:
                             break
-            except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError) as error:
+            except _UNREADABLE as error:
                 raise GalleryError(f"{self._path} is damaged: {name} cannot be read; use another backup") from error
             if (digest.hexdigest(), size) != (member.sha256, member.bytes):
                 raise GalleryError(f"{self._path} is damaged: {name} is not what was written; use another backup")
