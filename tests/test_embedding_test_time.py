@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def test_an_average_is_the_literal_one_and_of_one_clip_the_clip_itself(counts: l
             np.testing.assert_array_equal(mean.parts[row], own[0])
     same = average_clips(embedded(parts[np.cumsum([0, *counts[:-1]])][rows]), tracklets, counts)
     np.testing.assert_allclose(same.parts, parts[np.cumsum([0, *counts[:-1]])], rtol=1e-6, err_msg="equal clips change nothing")
+
+
+def test_an_average_needs_little_beside_the_clips_and_itself() -> None:
+    """The clips of a whole test set take gigabytes; twice as many in float64, beside them, would be too many."""
+    tracklets, counts = [a_tracklet(4, f"t{i}") for i in range(100)], [1 + i % 20 for i in range(100)]
+    clips = sum(counts)
+    parts = np.ones((clips, 10, 256), np.float32)
+    labels = [np.zeros(clips, np.int64)] * 3
+    every = Embeddings(parts, [f"clip{i}" for i in range(clips)], *labels, "f")
+    tracemalloc.start()
+    mean = average_clips(every, tracklets, counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * mean.parts.nbytes < parts.nbytes, f"{peak / parts.nbytes:.1f} times the clips' own size"
 
 
 @given(st.integers(0, 99))

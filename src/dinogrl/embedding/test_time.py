@@ -119,8 +119,8 @@ def average_clips(every: Embeddings, tracklets: Sequence[Tracklet], counts: Sequ
     assert sum(counts) == len(every), f"{sum(counts)} clips were made, {len(every)} embedded"
     first = np.cumsum([0, *counts[:-1]])
     one = every.take(first)
-    sums = np.add.reduceat(every.parts.astype(np.float64), first, axis=0)
-    one.parts = (sums / np.asarray(counts)[:, None, None]).astype(np.float32)
+    for row, (start, count) in enumerate(zip(first, counts, strict=True)):  # all clips in float64 at once could fill the memory
+        one.parts[row] = every.parts[start : start + count].mean(axis=0, dtype=np.float64)
     one.tracklet_ids = [tracklet.id for tracklet in tracklets]
     one.frames = [shown_frames(tracklet) for tracklet in tracklets]
     return one
