@@ -45,7 +45,7 @@ class BatchSampler(Protocol):
 class IdentityBalanced:
     """Tracklets of both modalities drawn independently (HITSZ-VCM).
 
-    Identities do not repeat until all have been drawn; the tracklets of an identity repeat only where it has fewer than C.
+    Identities do not repeat until fewer than P are left; the tracklets of an identity repeat only where it has fewer than C.
     Raises :class:`DataError` when fewer than P identities have been seen by both modalities.
     """
 
