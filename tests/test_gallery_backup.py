@@ -119,7 +119,7 @@ def test_one_wrong_bit_in_the_list_of_members_is_found(saved: Path, tmp_path: Pa
         content = bytearray(raw)
         content[at] ^= 1 << bit
         damaged.write_bytes(content)
-        with pytest.raises(GalleryError, match="is damaged|is no backup of a gallery, or it is truncated"):
+        with pytest.raises(GalleryError, match=r"is damaged|is no backup of a gallery, or it is truncated"):
             restore(damaged, tmp_path / "new")
     assert len(entries) > 5 and not (tmp_path / "new").exists()
 
