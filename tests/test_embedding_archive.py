@@ -76,7 +76,7 @@ def test_what_was_never_written_is_one_clear_error(fault: str, mapped: bool, tmp
 def test_mapped_vectors_are_the_same_and_stay_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "query.safetensors"
     save_embeddings(path, SAVED)
-    loaded, mapped = load_embeddings(path), load_embeddings(path, mapped=True)
+    loaded, mapped = load_embeddings(str(path)), load_embeddings(str(path), mapped=True)
     assert isinstance(mapped.parts, np.memmap) and not mapped.parts.flags.writeable
     for found in (loaded, mapped):
         np.testing.assert_array_equal(found.parts, SAVED.parts)

@@ -102,6 +102,7 @@ def test_the_card_says_what_it_must(embedder: Embedder, tmp_path: Path) -> None:
     for title in ("Training data", "Scores", "Intended use", "Licence"):
         assert f"\n## {title}\n" in card
     assert "Dataset: hitsz-vcm. Training identities: 5. Epochs: 7. Weights chosen by: holdout." in card
+    assert "\nIn per cent.\n" in card
     assert "| hitsz-vcm | hitsz-vcm | infrared to visible | 65.4 | 70.0 | 50.0 | 25.0 | 10 | 20 |" in card
     other = SCORES.model_copy(update={"protocol": "hitsz-vcm-all"})
     both = (embedder.save_pretrained(tmp_path, [SCORES, other]) / "README.md").read_text()
@@ -121,7 +122,7 @@ def test_the_card_says_what_it_must(embedder: Embedder, tmp_path: Path) -> None:
 def test_the_card_names_the_terms_of_data_and_prior(
     recipe: str, dataset: str, licence: str, name: str | None, said: str, embedder: Embedder, tmp_path: Path
 ) -> None:
-    own = load_model(tmp_path / "model.safetensors")
+    own = load_model(str(tmp_path / "model.safetensors"))
     (tmp_path / "README.md").write_text(write_card(replace(own, recipe=load_recipe(recipe), facts={"dataset": dataset})))
     card = ModelCard.load(tmp_path / "README.md")
     assert (card.data.license, card.data.get("license_name")) == (licence, name)

@@ -117,7 +117,7 @@ def test_metrics_file(evaluation: Evaluation, tmp_path: Path) -> None:
         assert entry["rank1"] == outcome.scores.rank(1) and entry["mAP"] == outcome.scores.mAP
         assert (entry["queries"], entry["gallery"], entry["skipped"], entry["identities"]) == (24, 24, 0, 8)
     assert (plain["protocol"], plain["model"], plain["frames_per_clip"]) == ("hitsz-vcm", "dinogrl", 6)
-    assert read_metrics(path).directions["infrared_to_visible"].rank1 == plain["directions"]["infrared_to_visible"]["rank1"]
+    assert read_metrics(str(path)).directions["infrared_to_visible"].rank1 == plain["directions"]["infrared_to_visible"]["rank1"]
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"], "nothing is left beside it"
 
 

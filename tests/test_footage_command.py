@@ -41,7 +41,7 @@ def test_real_walkers_become_tracklets_that_check_accepts(cut: Path, capsys: pyt
     people = sorted(cut.glob("unknown-street-*"))
     assert 2 <= len(people) <= 5, "three men walk here"
     for notes in cut.glob("*/gate/visible/*/tracklet.json"):
-        seen = read_sighting(notes.parent)
+        seen = read_sighting(str(notes.parent))
         assert seen is not None and seen.detector == "hog" and str(seen.started_at).startswith("2026-11-21 18:30:0")
         boxes = np.array([frame.box for frame in seen.frames])
         steps = np.linalg.norm(np.diff(boxes[:, :2] + boxes[:, 2:] / 2, axis=0), axis=1)

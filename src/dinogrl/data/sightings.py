@@ -87,9 +87,9 @@ def write_sighting(folder: Path, sighting: Sighting) -> None:
     write_atomically(folder / FILE, json.dumps(facts, indent=1, ensure_ascii=False).encode())
 
 
-def read_sighting(folder: Path) -> Sighting | None:
+def read_sighting(folder: str | Path) -> Sighting | None:
     """What ``tracklet.json`` in a tracklet's folder says; None where there is none. Raises :class:`DataError` for a broken one."""
-    path = folder / FILE
+    path = Path(folder, FILE)
     try:
         facts: Any = json.loads(path.read_bytes())
         frames = tuple(

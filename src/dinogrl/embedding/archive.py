@@ -31,12 +31,13 @@ def save_embeddings(path: Path, embeddings: Embeddings) -> None:
     checkpoints.save(path, tensors, KIND, {"fingerprint": embeddings.fingerprint})
 
 
-def load_embeddings(path: Path, *, mapped: bool = False) -> Embeddings:
+def load_embeddings(path: str | Path, *, mapped: bool = False) -> Embeddings:
     """Read what :func:`save_embeddings` wrote. ``mapped``: ``parts`` stays on disk, as a read-only ``numpy.memmap``.
 
     Raises :class:`CheckpointError` for a file that is missing, truncated or holds something else, and for one that gives different
     tracklets the same name.
     """
+    path = Path(path)
     tensors, facts = checkpoints.load(path, KIND, leave=("parts",) if mapped else ())
     expected = (*LABELS, NAMES)
     checkpoints.expect_keys(tensors, expected if mapped else ("parts", *expected), str(path))

@@ -102,4 +102,4 @@ def _scores(scores: Sequence[Metrics]) -> list[str]:
             numbers = " | ".join(f"{100 * rate:.1f}" for rate in (rates.rank1, rates.rank5, rates.mAP, rates.mINP))
             way = direction.replace("_to_", " to ")
             rows.append(f"| {metrics.dataset} | {metrics.protocol} | {way} | {numbers} | {rates.queries} | {rates.gallery} |")
-    return rows
+    return ["In per cent.", "", *rows]

@@ -109,8 +109,9 @@ def write_metrics(
     return metrics
 
 
-def read_metrics(path: Path) -> Metrics:
+def read_metrics(path: str | Path) -> Metrics:
     """Read ``metrics.json``. Raises :class:`DataError`, one line, for a missing, broken or incomplete file."""
+    path = Path(path)
     try:
         return Metrics.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -39,14 +39,15 @@ class TrainedModel:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save_model(path: Path, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any]) -> None:
+def save_model(path: str | Path, network: DinoGRL, recipe: Recipe, identities: int, facts: dict[str, Any]) -> None:
     """Write a model file, whole or not at all."""
     everything = {**facts, "recipe": _self_contained(recipe, network).model_dump(mode="json"), "identities": identities}
-    checkpoints.save(path, network.state_dict(), "model", everything)
+    checkpoints.save(Path(path), network.state_dict(), "model", everything)
 
 
-def load_model(path: Path) -> TrainedModel:
+def load_model(path: str | Path) -> TrainedModel:
     """Read a model file. Raises :class:`CheckpointError` where the file is broken or does not fit its own recipe."""
+    path = Path(path)
     tensors, facts = checkpoints.load(path, "model")
     extras = {name.removeprefix(EXTRA): tensors.pop(name) for name in list(tensors) if name.startswith(EXTRA)}
     recipe = recipe_from_values(facts.pop("recipe", None), source=f"recipe inside {path}")
