@@ -119,6 +119,38 @@ def test_objective_is_the_weighted_sum_of_its_named_parts() -> None:
     assert "mask_smoothness" not in losses
 
 
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_every_number_of_the_recipe_counts(form: str) -> None:
+    numbers = {"margin": 0.6, "triplet_distance": "euclidean", "label_smoothing": 0.3, "logit_scale": 7.0}
+    weights = {"identity": 0.5, "triplet": 3.0, "mask": 2.0, "smoothness": 0.3, "mask_smoothness": 0.7, "diversity": 4.0}
+    recipe = schema.Objective.model_validate({**numbers, **weights, "smoothness_form": form, "diversity_form": form})
+    output, identity = fake_output(True), torch.tensor([0, 0, 1, 2])
+    maps = output.maps
+    maps.probabilities = torch.rand(4, 2, 2, 8, 4, generator=torch.Generator().manual_seed(1)).softmax(2)
+    wanted = {
+        "mask": maps.mask_error,
+        "smoothness": silhouette.SMOOTHNESS[form](maps.gait_prior),
+        "mask_smoothness": silhouette.mask_smoothness_released(maps.probabilities),
+        "diversity": silhouette.DIVERSITY[form](maps.gait_prior),
+    }
+    for stream, chosen in (("gait", [0, 2]), ("appearance", [3, 5])):
+        wanted[f"identity_{stream}"] = identity_loss(output.logits[:, chosen], identity, scale=7.0, label_smoothing=0.3)
+        hinges = triplet_loss_of_parts(output.parts[:, chosen], identity, margin=0.6, distance=euclidean)
+        wanted[f"triplet_{stream}"] = hinges.mean()
+    losses = Objective(recipe)(output, identity)
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name], value, msg=name)
+    total = sum(weights[name.removesuffix("_gait").removesuffix("_appearance")] * value for name, value in wanted.items())
+    torch.testing.assert_close(losses["total"], total)
+
+
+def test_accuracy_is_told_stream_by_stream() -> None:
+    output, identity = fake_output(True), torch.tensor([0, 0, 1, 2])
+    output.logits = torch.nn.functional.one_hot(torch.stack([identity] * 3 + [identity + 1] * 3, dim=1), 5).float()
+    losses = Objective(schema.Objective())(output, identity)
+    assert (losses["accuracy_gait"], losses["accuracy_appearance"]) == (1, 0)
+
+
 def test_objective_looks_at_supervised_parts_only() -> None:
     output = fake_output(True)
     Objective(schema.Objective())(output, torch.tensor([0, 0, 1, 1]))["total"].backward()

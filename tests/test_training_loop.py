@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from dinogrl import distributed
 from dinogrl.recipes import Recipe, load_recipe
 from dinogrl.training import loop
-from dinogrl.training.loop import Trainer
+from dinogrl.training.journal import Step
+from dinogrl.training.loop import Progress, Trainer
 from dinogrl.training.optimisers import make_optimiser
 from dinogrl.training.state import Position
 
@@ -64,7 +66,7 @@ class Gradients:
         return len(self.numbers)
 
     def epoch(self, _: int, start_step: int = 0) -> Iterator[OneClip]:
-        return iter([OneClip(x) for x in self.numbers[start_step:]])
+        return iter([OneClip(x, (f"clip {x:g}",)) for x in self.numbers[start_step:]])
 
 
 class OneProcess:
@@ -83,6 +85,33 @@ class OneProcess:
 
 
 @dataclass
+class Kept:
+    """What the loop asks of a journal; and what it wrote down, and when."""
+
+    steps: list[Step] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    saved: list[Position] = field(default_factory=list)
+    latest: dict[str, float] = field(default_factory=dict)
+
+    def add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def flush(self) -> None:
+        self.order.append("losses")
+
+    def save(self, _: Path, position: Position, *__: object) -> None:
+        self.order.append("state")
+        self.saved.append(copy.deepcopy(position))
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    journal = Kept()
+    monkeypatch.setattr(loop, "save_state", journal.save)
+    return journal
+
+
+@dataclass
 class Seen:
     """Weight, learning rate and a random number after every step."""
 
@@ -91,13 +120,14 @@ class Seen:
     draws: list[float]
 
 
-def trained(numbers: tuple[float, ...], *overrides: str) -> Seen:
+def trained(numbers: tuple[float, ...], *overrides: str, journal: Kept | None = None, **more: Any) -> Seen:
     recipe: Recipe = load_recipe("baseline", [*PLAIN, *STEADY, *overrides])
     network, seen = OneNumber(), Seen([], [], [])
     optimiser = make_optimiser(network, recipe.training)
 
     class Watching(Trainer):
-        def _write(self, step: Any, *_: object) -> None:
+        def _write(self, step: Any, *rest: Any) -> None:
+            super()._write(step, *rest)
             seen.weights.append(round(float(network.weight.detach()), 6))
             seen.rates.append(step.learning_rate)
             seen.draws.append(float(torch.rand(())))
@@ -110,8 +140,9 @@ def trained(numbers: tuple[float, ...], *overrides: str) -> Seen:
         objective=lambda output, _: {"total": output},  # type: ignore[arg-type]
         batches=Gradients(numbers),  # type: ignore[arg-type]
         recipe=recipe,
-        journal=None,
+        journal=journal,  # type: ignore[arg-type]
         state_file=Path("never"),
+        **more,
     ).fit(Position())
     return seen
 
@@ -122,6 +153,42 @@ def test_a_step_goes_down_the_gradient_of_its_own_batch() -> None:
 
 def test_accumulated_batches_count_by_their_mean() -> None:
     assert trained((1.0, 3.0, 4.0, 6.0), "training.epochs=1", "training.batch.accumulate=2").weights == [-2, -7]
+
+
+def test_a_step_is_written_down_with_the_mean_of_its_batches_and_all_their_tracklets(kept: Kept) -> None:
+    trained((1.0, 3.0, 4.0, 6.0), "training.epochs=2", "training.batch.accumulate=2", journal=kept)
+    written = [(step.epoch, step.step, float(step.losses["total"])) for step in kept.steps]
+    assert written == [(0, 0, 0), (0, 1, -2 * 5), (1, 2, -7 * 2), (1, 3, -9 * 5)]
+    assert [step.tracklet_ids for step in kept.steps[:2]] == [["clip 1", "clip 3"], ["clip 4", "clip 6"]]
+
+
+def test_a_state_is_kept_when_it_is_time_after_the_losses_so_far_and_after_every_epoch(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, told = [0.0], list[tuple[int, int]]()
+
+    def watch(progress: Progress) -> None:
+        seconds[0] += 50
+        told.append((progress.done, progress.total))
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    trained((1.0,) * 5, "training.epochs=2", "training.checkpoint_minutes=2", journal=kept, watch=watch)
+    assert [(p.epoch, p.step, p.total) for p in kept.saved] == [(0, 3, 3), (1, 0, 5), (1, 3, 8), (2, 0, 10)]
+    assert kept.order == ["losses", "state"] * 4
+    assert told == [(done, 10) for done in range(1, 11)]
+
+
+def test_held_out_people_are_looked_at_when_due_and_the_best_look_is_kept_at_once(kept: Kept) -> None:
+    looks, scores = list[tuple[int, int]](), iter([0.3, 0.5, 0.4])
+
+    def look(epoch: int, total: int) -> dict[str, float]:
+        looks.append((epoch, total))
+        return {"score": next(scores)}
+
+    trained((1.0, 2.0), "training.epochs=5", "training.holdout_every=2", journal=kept, look=look)
+    assert looks == [(2, 4), (4, 8), (5, 10)]
+    first, best = {"score": 0.3, "epoch": 2}, {"score": 0.5, "epoch": 4}
+    assert [position.best for position in kept.saved] == [{}, first, first, best, best]
 
 
 def test_gradients_are_clipped_where_the_recipe_says_so() -> None:
