@@ -90,7 +90,9 @@ def learn_curve(same: NDArray[np.floating], different: NDArray[np.floating], peo
     if min(len(same), len(different)) < LEAST_PAIRS:
         return None
     distances = torch.from_numpy(np.concatenate([same, different]).astype(np.float64))
-    centre, spread = distances.mean(), distances.std().clamp_min(1e-12)
+    centre, spread = distances.mean(), distances.std()
+    if spread <= 1e-12:  # all the same, as of a network that sees no difference: nothing can be told from it
+        return Curve(0.0, 0.0, people)
     positive = torch.arange(len(distances)) < len(same)
     targets = torch.where(positive, (len(same) + 1) / (len(same) + 2), 1 / (len(different) + 2)).double()
     weights = torch.where(positive, 0.5 / len(same), 0.5 / len(different)).double()

@@ -120,5 +120,5 @@ def _learn_calibration(embeddings: Embeddings, distance: str, source: str) -> Ca
 
 
 def _some(values: NDArray[np.floating], most: int = 200_000) -> NDArray[np.floating]:
-    """At most this many of the values, evenly."""
+    """Values evenly taken: fewer than twice this many."""
     return values[:: max(1, len(values) // most)]
