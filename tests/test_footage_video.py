@@ -230,9 +230,12 @@ def test_a_fingerprint_is_of_the_content(film: Path, tmp_path: Path) -> None:
 def test_passwords_of_cameras_are_not_written_down() -> None:
     assert without_password("rtsp://guard:secret@camera.local:554/live?x=1") == "rtsp://camera.local:554/live?x=1"
     assert plain_stem("rtsp://guard:secret@camera.local:554/live/1") == "camera.local-live-1"
-    with pytest.raises(DataError) as told:
-        open_source("rtsp://guard:secret@127.0.0.1:9/live")
-    assert "secret" not in str(told.value)
+    assert without_password("rtsp://c/live?channel=2&User=a&password=secret#x") == "rtsp://c/live?channel=2&User=...&password=...#x"
+    assert plain_stem("rtsp://c/user=admin&password=secret&channel=1/0.sdp") == "c-user-...-password-...-channel-1-0.sdp"
+    for stream in ("rtsp://guard:secret@127.0.0.1:9/live", "rtsp://127.0.0.1:9/live?pwd=secret", "rtsp://guard:secret@[camera/1"):
+        with pytest.raises(DataError) as told:
+            open_source(stream)
+        assert "secret" not in str(told.value)
 
 
 def test_any_name_of_a_video_makes_a_folder(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from dinogrl.footage.modality import colourfulness, with_modality
 from dinogrl.footage.movement import MovementGate
 from dinogrl.footage.settings import MODALITIES, FootageSettings
 from dinogrl.footage.track import Tracked, Tracker
-from dinogrl.footage.video import Picture, Source, Thinning, is_stream, open_source
+from dinogrl.footage.video import Picture, Source, Thinning, is_stream, open_source, without_password
 from dinogrl.records import Modality
 
 _SECONDS_BETWEEN_REPORTS = 0.5
@@ -239,7 +239,7 @@ def plain_name(name: str, otherwise: str) -> str:
 def plain_stem(source: str | Path) -> str:
     """What a video is called in the names of its folders: its file's name without the ending, or a stream's host and path."""
     if is_stream(source):
-        address = urlsplit(str(source))  # without the user and the password that may stand in it
+        address = urlsplit(without_password(str(source)))
         return plain_name(f"{address.hostname or ''}{address.path}", "stream")
     return plain_name(Path(source).expanduser().resolve().stem, "video")
 

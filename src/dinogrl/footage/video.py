@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,7 @@ _USUAL_RATE = 25.0  # where a container does not tell its rate
 # What FFmpeg may open on behalf of a source: a file that names others must not lead it to the network, nor a stream to the disk.
 _FROM_DISK = "file,crypto,data"
 _FROM_NETWORK = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,srt,crypto,data"
+_SECRET = re.compile(r"\b(user(?:name)?|login|pass(?:word|wd)?|pwd|auth|token|key|secret)=[^&;/?#]*", re.IGNORECASE)
 # Text that FFmpeg would draw as a film, and lists of other files
 _NO_VIDEO = frozenset({"tty", "bin", "xbin", "idf", "adf", "concat", "hls", "dash", "sdp", "lrc", "srt", "webvtt", "ass"})
 
@@ -92,9 +94,18 @@ def is_stream(source: str | Path) -> bool:
 
 
 def without_password(address: str) -> str:
-    """A stream's address, fit to be written down: user and password that may stand in it are left out."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """A stream's address, fit to be written down: user and password that may stand in it are left out.
+
+    Many cameras take them behind the host, as in ``/live?user=admin&password=...``. Raises :class:`DataError` for no address.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise DataError(
+            f"{address.partition('://')[0]}://... is no address ({error}); give one such as rtsp://host/stream"
+        ) from error
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return _SECRET.sub(r"\1=...", plain)
 
 
 def open_source(source: str | Path, timeout: float = 10.0) -> Source:
