@@ -50,6 +50,23 @@ def test_devices() -> None:
             runtime.device("cuda:0")
 
 
+@pytest.mark.parametrize("name", ["meta", "xpu", "vulkan"])
+def test_devices_that_nothing_here_works_on(name: str) -> None:
+    with pytest.raises(DinogrlError, match=f"device '{name}' is none that this program works on"):
+        runtime.device(name)
+
+
+def test_devices_that_are_not_in_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert runtime.device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DinogrlError, match="torch sees 2, cuda:0 to cuda:1"):
+        runtime.device("cuda:2")
+    with pytest.raises(DinogrlError, match="no Apple GPU"):
+        runtime.device("mps")
+
+
 def test_versions_name_what_results_depend_on() -> None:
     assert {"python", "dinogrl", "torch", "numpy"} <= runtime.versions().keys()
     assert "unknown" not in runtime.versions().values()

@@ -59,8 +59,14 @@ def device(name: str = "auto") -> torch.device:
         chosen = torch.device(name)
     except RuntimeError as error:
         raise DinogrlError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:1 or mps") from error
+    if chosen.type not in {"cpu", "cuda", "mps"}:
+        raise DinogrlError(f"device {name!r} is none that this program works on; use auto, cpu, cuda, cuda:1 or mps")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DinogrlError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= (count := torch.cuda.device_count()):
+        raise DinogrlError(f"device {name!r} was asked for, but torch sees {count}, cuda:0 to cuda:{count - 1}")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise DinogrlError(f"device {name!r} was asked for, but torch sees no Apple GPU; use --device cpu")
     return chosen
 
 
