@@ -83,7 +83,7 @@ def simulate(
     with progress() as tell:
         world = draw(out, settings, workers=workers, on_progress=lambda done, total: tell("simulate", done, total, "tracklets"))
     say(f"[green]{escape(str(world))}[/green]")
-    say(f"next: dinogrl check {out}")
+    say(escape(f"next: dinogrl check {out}"))
 
 
 def check(
@@ -134,7 +134,8 @@ def check(
 
 
 def _table(report: CheckReport) -> Table:
-    table = Table(title=f"{report.root}: layout {report.layout}{', simulated' if report.simulated else ''}", title_justify="left")
+    title = f"{report.root}: layout {report.layout}{', simulated' if report.simulated else ''}"
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("split")
     for name in ("identities", "tracklets", "images"):
         table.add_column(name, justify="right")

@@ -99,7 +99,7 @@ def footage(
         complain(f"{failed} of {len(videos)} videos could not be cut")
         raise typer.Exit(2)
     if found:
-        say(f"next: dinogrl check {out}")
+        say(escape(f"next: dinogrl check {out}"))
 
 
 def _told_to(tell: Watcher) -> Callable[[FootageProgress], None]:

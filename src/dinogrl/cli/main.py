@@ -75,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(f"interrupted; {stopped}")
         return 130
     except (MemoryError, RuntimeError) as error:
+        if "determine home directory" in str(error):  # of pathlib, wherever a path is given
+            return _mistake(error, "a path begins with ~ and the name of nobody here; write it out from /")
         if not _lack_of_memory(error):
             raise
         advice = "give smaller batches (training.batch, evaluation.batch), fewer or smaller frames, or training.recompute=true"

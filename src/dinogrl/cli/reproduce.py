@@ -103,7 +103,7 @@ def _duration(seconds: float) -> str:
 def _filled_table(title: str, filled: list[Filled]) -> Table:
     from dinogrl.reproduce.outcome import HEADS, spread
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for heading in (*(f"paper {head}" for head in HEADS), *HEADS):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -111,7 +111,7 @@ def evaluate(
     say(score_table(metrics))
     if json is not None:
         write_atomically(json, (folder / "metrics.json").read_bytes())
-    say(f"next: dinogrl report {folder}")
+    say(escape(f"next: dinogrl report {folder}"))
 
 
 def embed(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -21,6 +22,7 @@ Watcher = Callable[[str, int, int, str], None]
 """Told the stage, how much of it is done, of how much, and a word on how it goes."""
 
 SECONDS_BETWEEN_LINES = 20.0
+_COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 class Interrupted(Exception):
@@ -29,17 +31,22 @@ class Interrupted(Exception):
 
 def say(text: object = "") -> None:
     """A result or a next step, to standard output."""
-    _console().print(text)
+    _console().print(_harmless(text) if isinstance(text, str) else text)
 
 
 def note(text: str) -> None:
     """A remark on the way, to standard error."""
-    _console(stderr=True).print(text, style="dim", markup=False)
+    _console(stderr=True).print(_harmless(text), style="dim", markup=False)
 
 
 def complain(message: str) -> None:
     """One red line on standard error."""
-    _console(stderr=True).print(f"error: {message}", style="red", markup=False)
+    _console(stderr=True).print(f"error: {_harmless(message)}", style="red", markup=False)
+
+
+def _harmless(text: str) -> str:
+    """Names of files may hold what a terminal obeys: such letters are written out."""
+    return text.translate(_COMMANDS)
 
 
 def score_table(metrics: Metrics) -> Table:
@@ -56,9 +63,9 @@ def score_table(metrics: Metrics) -> Table:
             f"; clips of {length} {'frame' if length == 1 else 'frames'}, as the model's recipe has them: the protocol's have {own}"
         )
     table = Table(
-        title=title,
+        title=escape(title),
         title_justify="left",
-        caption=caption,
+        caption=escape(caption),
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

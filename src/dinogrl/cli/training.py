@@ -71,7 +71,7 @@ def train(
         return
     tell_cache(cache)
     say(f"[green]{escape(str(model))}[/green]")
-    say(f"next: dinogrl evaluate {model} --data {data}")
+    say(escape(f"next: dinogrl evaluate {model} --data {data}"))
 
 
 def recipes() -> None:
