@@ -240,6 +240,15 @@ def test_a_cache_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
             FeatureCache(tmp_path, size)
 
 
+def test_another_thread_may_end_its_serving_meanwhile(tmp_path: Path, network: DinoGRL, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, cache, prior = parts(network, None, 1), FeatureCache(tmp_path), network.get_submodule("gait.prior")
+    with cache.serving(network):
+        seen = [None, prior.keeper]  # there when it is looked at, and gone when it is looked at again
+        monkeypatch.setattr(type(prior), "keeper", property(lambda _: seen.pop() if seen else None), raising=False)
+        assert np.array_equal(parts(network, None, 1), plain) and counts(cache) == (0, 12)
+        monkeypatch.undo()
+
+
 def test_after_an_error_nothing_is_kept_any_more(tmp_path: Path, network: DinoGRL) -> None:
     frames, modality = clips()
     broken = ClipBatch(frames * float("nan"), modality, modality, modality, list("abcd"))

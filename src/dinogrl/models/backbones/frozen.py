@@ -122,8 +122,9 @@ class FrozenPrior(nn.Module):
                 "the frozen prior has no weights yet: load a checkpoint, or set model.gait.prior.weights (or the environment's "
                 "DINOGRL_DINOV2, DINOGRL_DINOV3) to the authors' .pth or a Hugging Face directory"
             )
-        if self.keeper is not None:
-            return self.keeper.tokens(frames, _outside(frames), self._compute)
+        keeper = self.keeper  # looked at once: another thread may end what it asked for meanwhile
+        if keeper is not None:
+            return keeper.tokens(frames, _outside(frames), self._compute)
         return self._compute(frames)
 
     def _compute(self, frames: Tensor) -> Tokens:
