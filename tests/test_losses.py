@@ -82,6 +82,9 @@ def test_smoothness_counts_edges_by_hand() -> None:
     step = torch.zeros(1, 1, 1, 6, 4)
     step[..., 2:] = 1.0  # a vertical edge: |Sobel_x| is 4 in the two columns beside it, 0 elsewhere
     assert silhouette.smoothness(step).item() == pytest.approx(2.0)
+    border = torch.zeros(1, 1, 1, 6, 4)
+    border[..., 0] = 1.0  # seen from both of its sides too; the border of the frame is no edge
+    assert silhouette.smoothness(border).item() == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("form", [silhouette.smoothness, silhouette.smoothness_released])
@@ -142,6 +145,11 @@ def test_every_number_of_the_recipe_counts(form: str) -> None:
         torch.testing.assert_close(losses[name], value, msg=name)
     total = sum(weights[name.removesuffix("_gait").removesuffix("_appearance")] * value for name, value in wanted.items())
     torch.testing.assert_close(losses["total"], total)
+
+
+def test_what_has_no_weight_is_not_computed() -> None:
+    recipe = schema.Objective(mask=0, smoothness=0, diversity=0)
+    assert not {"mask", "smoothness", "diversity"} & Objective(recipe)(fake_output(True), torch.tensor([0, 0, 1, 1])).keys()
 
 
 def test_accuracy_is_told_stream_by_stream() -> None:

@@ -27,6 +27,12 @@ def test_heads_know_every_part_by_its_own_weights() -> None:
     torch.testing.assert_close(linear(parts), want)
 
 
+def test_heads_start_by_the_size_of_one_part() -> None:
+    linear, neck = PartLinear(9, 30, 60), BNNeck(9, 30, 60)
+    assert 0.98 < float(linear.weight.detach().abs().max()) / (6 / (30 + 60)) ** 0.5 <= 1
+    assert neck.weight.std().item() == pytest.approx(30**-0.5, rel=0.05)
+
+
 def test_the_published_start_is_xaviers_rule_for_the_tensor_of_all_parts() -> None:
     """Parts are taken for output channels, the last side for a kernel; the other recipes start by the size of one part."""
     network = tiny_model("dinogrl-released")

@@ -224,6 +224,11 @@ def test_weight_decay_pulls_where_no_loss_does(optimiser: str) -> None:
     assert frozen.item() == 1 and len(step.param_groups[0]["params"]) == 1
 
 
+def test_momentum_is_the_recipes() -> None:
+    """Nesterov: w <- w - (g + m v), v <- m v + g, of a gradient of 1."""
+    assert trained((1.0, 1.0), "training.epochs=1", "training.momentum=0.5").weights == [-1.5, -3.25]
+
+
 def test_processes_whose_clocks_differ_wait_for_each_other_at_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """One for whom it is time to save must not wait alone: the next to wait would answer it, and both would go on mixed up."""
     waits = []

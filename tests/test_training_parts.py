@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dinogrl.errors import DataError, TrainingError
 from dinogrl.models.backbones.resnet import Layers
 from dinogrl.recipes import load_recipe
 from dinogrl.recipes.schema import Training
 from dinogrl.records import Modality, Tracklet
+from dinogrl.training import journal as journal_module
 from dinogrl.training.holdout import split_identities
 from dinogrl.training.journal import Journal, Step
 from dinogrl.training.optimisers import make_optimiser
@@ -42,6 +45,7 @@ def test_published_schedule_table(shared: Path) -> None:
 
 def test_cosine_ends_at_zero_and_is_smooth() -> None:
     recipe = Training(epochs=20, warmup_epochs=2, schedule="cosine", learning_rate=1.0)
+    assert learning_rate(recipe, 1) == pytest.approx(0.01 + 0.99 * 0.5)
     assert learning_rate(recipe, 2) == pytest.approx(1.0)
     assert learning_rate(recipe, 11) == pytest.approx(0.5)
     assert learning_rate(recipe, 20) == pytest.approx(0.0, abs=1e-12)
@@ -74,6 +78,23 @@ def test_journal_writes_a_row_a_step_and_rewinds(tmp_path: Path) -> None:
     journal.flush()
     assert [row["step"] for row in rows(tmp_path)] == ["0"]
     journal.close()
+
+
+def test_journal_tells_the_latest_step_and_draws_every_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([100.0, 106.0, 106.0])  # made; two steps later
+    monkeypatch.setattr(journal_module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    journal = Journal(tmp_path, every=2)
+    journal.add(one_step(7, 2.0))
+    assert journal.latest == {}
+    journal.add(one_step(8, 3.0))
+    assert journal.latest == {"mask": 1.0, "total": 3.0, "learning_rate": 0.1, "seconds": 3.0}
+    journal.score("mAP", 0.5, 9)
+    journal.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    drawn = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert drawn.pop("train/learning_rate") == [(7, pytest.approx(0.1)), (8, pytest.approx(0.1))]
+    assert drawn == {"train/mask": [(7, 1.0), (8, 1.0)], "train/total": [(7, 2.0), (8, 3.0)], "holdout/mAP": [(9, 0.5)]}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +141,11 @@ def test_held_out_identities_are_apart_and_depend_on_the_seed_alone() -> None:
     for a, b in split.pairs:
         assert split.fit[a].identity == split.fit[b].identity and split.fit[a].modality != split.fit[b].modality
     assert len(split.pairs) == 16
+
+
+def test_two_are_held_out_at_least_and_two_are_left() -> None:
+    for people, share in ((10, 0.01), (4, 0.5), (4, 0.01)):
+        assert len({t.identity for t in split_identities(tracklets(people), [], share, seed=1).held}) == 2
 
 
 def test_nobody_is_held_out_for_the_last_epoch() -> None:
@@ -174,6 +200,29 @@ def test_precision_is_the_recipes_and_is_not_announced(precision: str, kind: tor
     fabric = make_fabric(load_recipe("demo_baseline", [f"training.precision={precision}", "training.device=cpu"]))
     with fabric.autocast():
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype is kind
+
+
+def test_a_state_comes_back_whole_and_to_its_own_recipe_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe("baseline")
+    networks = [tiny_model("baseline", seed=seed).to(memory_format=torch.channels_last) for seed in (0, 1)]
+    before, after = [make_optimiser(network, recipe.training) for network in networks]
+    frames, modality = clips()
+    networks[0].train()(frames, modality).logits.square().mean().backward()
+    before.step()
+    position = Position(3, 1, 7, {"score": 0.5, "epoch": 2.0})
+    save_state(tmp_path / "state", position, networks[0], before, recipe)
+    longer = tiny_recipe("baseline", "training.epochs=300", "data.workers=1")
+    assert load_state(tmp_path / "state", networks[1], after, longer) == position
+    for name, value in networks[0].state_dict().items():
+        assert torch.equal(networks[1].state_dict()[name], value), name
+    pairs = list(zip(networks[0].parameters(), networks[1].parameters(), strict=True))
+    moments = [(before.state[a][slot], after.state[b][slot]) for a, b in pairs for slot in before.state[a]]
+    assert len(moments) == 3 * len(pairs) and all(torch.equal(a, b) for a, b in moments)
+    # the fused step walks weight and moment side by side through memory
+    assert all(after.state[b]["exp_avg"].stride() == b.stride() for _, b in pairs)
+    for change in ("data.frames=2", "seed=5", "training.learning_rate=0.1"):
+        with pytest.raises(TrainingError, match=rf"another recipe \({change.split('=')[0]} was"):
+            load_state(tmp_path / "state", networks[1], after, tiny_recipe("baseline", change))
 
 
 def test_a_state_of_other_people_is_refused_in_one_line(tmp_path: Path) -> None:
