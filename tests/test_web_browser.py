@@ -94,6 +94,19 @@ def files(count: int = 6) -> list[dict]:
     return [{"name": name, "mimeType": "image/jpeg", "buffer": content} for name, content in pictures(2, count)]
 
 
+def test_the_search_button_is_in_sight_however_much_stands_above_it(browser: Browser, address: str) -> None:
+    page = opened(browser, address)
+    page.set_input_files("#files", files())
+    page.click("#send")
+    expect(page.locator("#search")).to_be_enabled()
+    page.locator("#ask summary", has_text="Conditions").click()
+    page.evaluate("document.querySelector('#ask').scrollTop = 0")
+    assert page.evaluate("document.querySelector('#ask').scrollHeight - document.querySelector('#ask').clientHeight") > 40
+    button = page.locator("#search").bounding_box()
+    assert button is not None and button["y"] + button["height"] <= 860
+    photograph(page, "desk-light-conditions")
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, True)], ids=["desk", "desk-dark", "phone"])
 def test_upload_search_mark_export(browser: Browser, address: str, width: int, dark: bool, tmp_path: Path) -> None:
     page = opened(browser, address, width=width, dark=dark, touch=width < 500)
