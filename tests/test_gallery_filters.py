@@ -99,5 +99,9 @@ def test_conditions_that_everything_meets_remove_nothing(gallery: Gallery, filte
     assert not filters and len(gallery) == 70
 
 
+def test_an_id_that_is_no_text_is_nobodys(gallery: Gallery) -> None:
+    assert gallery.strip("\udcff") is None and len(gallery.ids(Filters(exclude=["\udcff"]))) == 70 and "\udcff" not in gallery
+
+
 def test_removing_by_a_name_that_looks_like_code_removes_nothing(gallery: Gallery) -> None:
     assert gallery.remove(filters=Filters(cameras=['gate" or camera != "'])) == 0 and len(gallery) == 70

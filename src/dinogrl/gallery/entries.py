@@ -170,8 +170,11 @@ class Info:
 
 
 def key_of(id: str) -> str:
-    """32 hex digits that stand for an id: pymilvus writes keys into expressions of its own without escaping them."""
-    return hashlib.sha256(id.encode()).hexdigest()[:32]
+    """32 hex digits that stand for an id: pymilvus writes keys into expressions of its own without escaping them.
+
+    Of any text, also of what a command line makes of bytes that are none: no tracklet is called so, and none is found.
+    """
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def check_name(kind: str, name: str, longest: int) -> None:
