@@ -220,6 +220,8 @@ def test_published_rows_stand_above_our_own_and_a_figure_is_drawn(tiny_world: Pa
     filled = fill(plan.lines["figure4"])
     assert sum(row.done for row in filled) == 3, "the paper's own values are the run of table 1"
     assert r"$\lambda$1" in as_latex("t", [], filled)
+    signs = r"% a\_b 50\% \textasciicircum{}2 \textasciitilde{}3 \textbackslash{}c"
+    assert as_latex(r"a_b 50% ^2 ~3 \c", [], []).splitlines()[0] == signs
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,8 @@ _SIGNS: dict[str, str | int | None] = {
     "–": "--",
     "λ": r"$\lambda$",
     "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
 }
 
 
