@@ -83,7 +83,7 @@ class Embedder:
         """One tracklet, frames in order of time -> (P,D) float32.
 
         A frame is the path of an image, or its pixels of any size, uint8 RGB (H,W,3) or grey (H,W): an array, a tensor or an
-        image of Pillow. T frames are taken as at test time. ``modality``: "visible" or "infrared", or 0 or 1. Raises
+        image of Pillow. The first of each of T segments is taken. ``modality``: "visible" or "infrared", or 0 or 1. Raises
         :class:`DataError` for an empty tracklet, an unreadable image, pixels of another form, an unknown modality, and for a
         vector that is not finite.
         """
