@@ -28,6 +28,17 @@ def test_a_simulated_world_is_usable(world: Path, capsys: pytest.CaptureFixture[
     assert all(split in shown for split in ("train visible", "train infrared", "query infrared", "gallery visible"))
 
 
+def test_walks_that_are_too_short_for_the_layout_come_with_the_way_to_use_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "world")
+    assert cli.main(["simulate", out, *SMALL, "--frames", "3", "--no-silhouettes"]) == 0
+    said = capsys.readouterr()
+    assert "train with data.min_frames=3" in " ".join(said.err.split())
+    assert "".join(said.out.split()).endswith("".join(f"next: dinogrl check {out} --min-frames 3".split()))
+    assert cli.main(["check", out, "--min-frames", "3"]) == 0
+
+
 def test_a_broken_frame_makes_it_unusable_and_is_named(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "world"
     for path in world.rglob("*"):

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dinogrl.cli.screen import progress, say
+from dinogrl.cli.screen import note, progress, say
 from dinogrl.errors import DataError, DinogrlError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def simulate(
 
     Example: dinogrl simulate worlds/one --layout hitsz-vcm --identities 40 --seed 1
     """
+    from dinogrl.data.datasets.layout import Choices
     from dinogrl.simulation.settings import PUBLIC_RATE
     from dinogrl.simulation.simulate import Settings
     from dinogrl.simulation.simulate import simulate as draw
@@ -83,7 +84,11 @@ def simulate(
     with progress() as tell:
         world = draw(out, settings, workers=workers, on_progress=lambda done, total: tell("simulate", done, total, "tracklets"))
     say(f"[green]{escape(str(world))}[/green]")
-    say(escape(f"next: dinogrl check {out}"))
+    least = Choices().min_frames
+    short = layout == "hitsz-vcm" and frames < least
+    if short:
+        note(f"readers of {layout} leave out tracklets of fewer than {least} frames: train with data.min_frames={frames}")
+    say(escape(f"next: dinogrl check {out}{f' --min-frames {frames}' if short else ''}"))
 
 
 def check(
