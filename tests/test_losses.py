@@ -122,9 +122,9 @@ def test_objective_is_the_weighted_sum_of_its_named_parts() -> None:
     assert "mask_smoothness" not in losses
 
 
-@pytest.mark.parametrize("form", ["paper", "released"])
-def test_every_number_of_the_recipe_counts(form: str) -> None:
-    numbers = {"margin": 0.6, "triplet_distance": "euclidean", "label_smoothing": 0.3, "logit_scale": 7.0}
+@pytest.mark.parametrize(("form", "distance"), [("paper", "squared"), ("released", "euclidean")])
+def test_every_number_of_the_recipe_counts(form: str, distance: str) -> None:
+    numbers = {"margin": 0.6, "triplet_distance": distance, "label_smoothing": 0.3, "logit_scale": 7.0}
     weights = {"identity": 0.5, "triplet": 3.0, "mask": 2.0, "smoothness": 0.3, "mask_smoothness": 0.7, "diversity": 4.0}
     recipe = schema.Objective.model_validate({**numbers, **weights, "smoothness_form": form, "diversity_form": form})
     output, identity = fake_output(True), torch.tensor([0, 0, 1, 2])
@@ -138,7 +138,7 @@ def test_every_number_of_the_recipe_counts(form: str) -> None:
     }
     for stream, chosen in (("gait", [0, 2]), ("appearance", [3, 5])):
         wanted[f"identity_{stream}"] = identity_loss(output.logits[:, chosen], identity, scale=7.0, label_smoothing=0.3)
-        hinges = triplet_loss_of_parts(output.parts[:, chosen], identity, margin=0.6, distance=euclidean)
+        hinges = triplet_loss_of_parts(output.parts[:, chosen], identity, margin=0.6, distance=PAIR_DISTANCES[distance])
         wanted[f"triplet_{stream}"] = hinges.mean()
     losses = Objective(recipe)(output, identity)
     for name, value in wanted.items():

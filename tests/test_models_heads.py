@@ -7,6 +7,9 @@ import torch
 from torch import nn
 
 from dinogrl.models.heads import BNNeck, PartLinear
+from dinogrl.models.pooling import horizontal_stripes
+from dinogrl.models.precision import laid_out
+from dinogrl.models.vector_norm import VectorNorm
 from tiny_models import tiny_model
 
 
@@ -19,6 +22,25 @@ def test_heads_keep_full_precision_under_autocast(head: nn.Module) -> None:
         have = head(vectors)
     assert have.dtype == torch.float32
     torch.testing.assert_close(have, want, rtol=0, atol=0)
+
+
+def test_stripes_of_half_precision_are_pooled_in_full() -> None:
+    maps = torch.rand(2, 5, 8, 4).bfloat16()
+    assert torch.equal(horizontal_stripes(maps, (1, 3)), horizontal_stripes(maps.float(), (1, 3)))
+
+
+def test_one_vector_alone_is_normalised_in_training_as_in_evaluation() -> None:
+    norm, vector = VectorNorm(4), torch.randn(1, 4)
+    norm.running_var.fill_(1e-4)
+    assert torch.equal(norm.train()(vector), norm.eval()(vector))
+
+
+def test_full_precision_on_a_cpu_goes_plane_by_plane() -> None:
+    """Of rows side by side torch's batch norm adds up tens of thousands one by one."""
+    maps = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    assert laid_out(maps).is_contiguous()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert laid_out(maps).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_heads_know_every_part_by_its_own_weights() -> None:
