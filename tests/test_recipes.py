@@ -72,6 +72,12 @@ def test_overrides_and_extends(tmp_path: Path) -> None:
     further = tmp_path / "further.yaml"
     further.write_text("extends: mine\nseed: 5\n")
     assert (load_recipe(further).training.epochs, load_recipe(further).seed) == (3, 5)
+    (tmp_path / "deeper").mkdir()
+    for number, parent in enumerate(["../further.yaml", str(further)]):  # as seen from the file, wherever one stands
+        deepest = tmp_path / "deeper" / f"{number}.yml"
+        deepest.write_text(f"extends: {parent}\ntraining:\n  warmup_epochs: 1\n")
+        found = load_recipe(deepest)
+        assert (found.training.epochs, found.seed, found.training.warmup_epochs) == (3, 5, 1)
 
 
 def test_a_recipe_that_extends_itself(tmp_path: Path) -> None:

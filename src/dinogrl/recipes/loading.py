@@ -12,6 +12,7 @@ from dinogrl.errors import RecipeError, UnknownNameError
 from dinogrl.recipes.schema import Recipe
 
 SHIPPED = Path(__file__).parent
+FILES = {".yaml", ".yml"}
 
 
 def recipe_names() -> list[str]:
@@ -28,8 +29,9 @@ def recipe_summary(name: str) -> str:
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe by the name of a shipped one or the path of a YAML file.
 
-    ``overrides`` are texts such as ``"training.epochs=3"``. A file may say ``extends: NAME``: it then gives only what differs.
-    Raises :class:`RecipeError` listing every unknown key and bad value at once, :class:`UnknownNameError` for an unknown name.
+    ``overrides`` are texts such as ``"training.epochs=3"``. A file may say ``extends: NAME``, or a path as seen from itself: it
+    then gives only what differs. Raises :class:`RecipeError` listing every unknown key and bad value at once,
+    :class:`UnknownNameError` for an unknown name.
     """
     values = _values(name, seen=())
     if overrides:
@@ -56,7 +58,7 @@ def _values(name: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
     values.setdefault("name", path.stem)
     if parent is None:
         return values
-    beside = path.parent / f"{parent}.yaml"
+    beside = path.parent / (str(parent) if Path(str(parent)).suffix in FILES else f"{parent}.yaml")
     return config.merge(_values(beside if beside.is_file() else str(parent), (*seen, str(path))), values)
 
 
@@ -64,6 +66,6 @@ def _path(name: str | Path) -> Path:
     if isinstance(name, str) and name in recipe_names():
         return SHIPPED / f"{name}.yaml"
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"}:
+    if path.suffix in FILES:
         return path
     raise UnknownNameError("recipe", str(name), recipe_names())
