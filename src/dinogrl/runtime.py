@@ -33,7 +33,7 @@ def denormals_flushed() -> Iterator[None]:
     """Within the block, numbers too small for normal floats count as 0.
 
     CPUs take a hundred times as long over them, and late in training gradients are full of them. Only for the block: the setting
-    holds for the whole process, and other code may live by such numbers.
+    holds for this thread, those that compute for it and those that it starts, and other code may live by such numbers.
     """
     torch.set_flush_denormal(True)
     try:
