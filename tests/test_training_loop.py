@@ -60,12 +60,14 @@ class Gradients:
     """Every epoch has the same batches."""
 
     numbers: tuple[float, ...]
+    asked: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.numbers)
 
-    def epoch(self, _: int, start_step: int = 0) -> Iterator[OneClip]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[OneClip]:
+        self.asked.append((epoch, start_step))
         return iter([OneClip(x, (f"clip {x:g}",)) for x in self.numbers[start_step:]])
 
 
@@ -74,7 +76,11 @@ class OneProcess:
 
     device = torch.device("cpu")
 
+    def __init__(self) -> None:
+        self.alone: list[bool] = []
+
     def no_backward_sync(self, *_: object, enabled: bool) -> AbstractContextManager[None]:
+        self.alone.append(enabled)
         return nullcontext()
 
     def backward(self, loss: Tensor) -> None:
@@ -113,16 +119,21 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 @dataclass
 class Seen:
-    """Weight, learning rate and a random number after every step."""
+    """Weight, learning rate and a random number after every step; what the loader and Fabric were asked."""
 
     weights: list[float]
     rates: list[float]
     draws: list[float]
+    epochs: list[tuple[int, int]]
+    alone: list[bool]
 
 
-def trained(numbers: tuple[float, ...], *overrides: str, journal: Kept | None = None, **more: Any) -> Seen:
+def trained(
+    numbers: tuple[float, ...], *overrides: str, journal: Kept | None = None, start: Position | None = None, **more: Any
+) -> Seen:
     recipe: Recipe = load_recipe("baseline", [*PLAIN, *STEADY, *overrides])
-    network, seen = OneNumber(), Seen([], [], [])
+    network, fabric, batches = OneNumber(), OneProcess(), Gradients(numbers)
+    seen = Seen([], [], [], batches.asked, fabric.alone)
     optimiser = make_optimiser(network, recipe.training)
 
     class Watching(Trainer):
@@ -133,17 +144,17 @@ def trained(numbers: tuple[float, ...], *overrides: str, journal: Kept | None = 
             seen.draws.append(float(torch.rand(())))
 
     Watching(
-        fabric=OneProcess(),
+        fabric=fabric,
         network=network,
         model=network,
         optimiser=optimiser,
         objective=lambda output, _: {"total": output},  # type: ignore[arg-type]
-        batches=Gradients(numbers),  # type: ignore[arg-type]
+        batches=batches,  # type: ignore[arg-type]
         recipe=recipe,
         journal=journal,  # type: ignore[arg-type]
         state_file=Path("never"),
         **more,
-    ).fit(Position())
+    ).fit(start or Position())
     return seen
 
 
@@ -153,6 +164,18 @@ def test_a_step_goes_down_the_gradient_of_its_own_batch() -> None:
 
 def test_accumulated_batches_count_by_their_mean() -> None:
     assert trained((1.0, 3.0, 4.0, 6.0), "training.epochs=1", "training.batch.accumulate=2").weights == [-2, -7]
+
+
+def test_the_loader_is_asked_for_what_is_still_to_do_in_every_epoch() -> None:
+    """It counts batches, the position counts steps."""
+    numbers = (1.0, 3.0, 4.0, 6.0, 7.0, 9.0)
+    seen = trained(numbers, "training.epochs=4", "training.batch.accumulate=2", start=Position(epoch=1, step=2, total=5))
+    assert seen.epochs == [(1, 4), (2, 0), (3, 0)]
+    assert seen.weights[0] == -8 and len(seen.weights) == 1 + 3 + 3
+
+
+def test_processes_share_the_gradient_of_a_steps_last_batch_alone() -> None:
+    assert trained((1.0, 3.0, 4.0, 6.0), "training.epochs=1", "training.batch.accumulate=2").alone == [True, False] * 2
 
 
 def test_a_step_is_written_down_with_the_mean_of_its_batches_and_all_their_tracklets(kept: Kept) -> None:
