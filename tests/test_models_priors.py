@@ -313,3 +313,11 @@ def test_inference_mode_around_anything_changes_nothing_and_stays_out_of_trainin
         expected = network(frames, modality).embedding
     assert torch.equal(made_inside, expected) and torch.equal(run_inside, expected)
     network.train()(frames, modality).parts.sum().backward()
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "tiny"])
+def test_published_priors_have_heads_of_64_and_the_gates_that_their_names_say(name: str) -> None:
+    """No weight's shape tells how many heads there are: another number would load, and see something else."""
+    shape = shape_of_config(CONFIGS[name]())
+    assert shape["width"] == 64 * shape["heads"]
+    assert shape["gated"] == ("vitg" in name or "plus" in name)

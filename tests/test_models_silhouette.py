@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from dinogrl.errors import DataError
 from dinogrl.models.pooling import horizontal_stripes, set_pooling
+from dinogrl.models.streams import gait as gait_module
 from dinogrl.models.streams import marked_norm
 from dinogrl.models.streams.fusion import AttentionFusion
+from dinogrl.models.streams.parsed import ParsedGaitStream
 from dinogrl.models.streams.silhouette import (
     AppearancePrior,
     GaitPrior,
     MaskEncoder,
     RowNorm,
+    Statistics,
     centred_channel,
     fine_statistics,
     finer,
@@ -287,3 +290,39 @@ def test_marked_norm_is_differentiated_right_slice_by_slice(at_once: int, monkey
     torch.testing.assert_close(variance, rows[marked].var(0, correction=0))
     torch.testing.assert_close(normed[marked].square().mean(0), torch.ones(3, dtype=torch.float64))
     assert count == marked.sum()
+
+
+def test_priors_of_the_foreground_alone_have_the_statistics_of_the_persons_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks: list[Tensor | None] = []
+
+    def noted(tokens: Tensor, size: tuple[int, int], chosen: Tensor | None = None) -> Statistics:
+        marks.append(chosen)
+        return fine_statistics(tokens, size, chosen)
+
+    monkeypatch.setattr(gait_module, "fine_statistics", noted)
+    output = tiny_model("dinogrl", "model.gait.foreground_only=true").train()(*clips())
+    assert marks[0] is None, "the silhouette itself is read from every pixel"
+    assert marks[1] is not None and torch.equal(marks[1], output.maps.foreground.flatten(0, 1))
+
+
+def test_the_mask_loss_rebuilds_tokens_that_do_not_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters of the prior could else make its tokens easy to rebuild."""
+    rebuilt: list[Tensor] = []
+    monkeypatch.setattr(
+        MaskEncoder, "reconstruction_error", lambda _, shares, tokens, found: rebuilt.append(tokens) or shares.sum()
+    )
+    network = tiny_model("dinogrl", "model.gait.prior.lora={blocks: 1}").train()
+    assert network(*clips()).parts.requires_grad and not rebuilt[0].requires_grad
+
+
+def test_every_pixel_of_a_parsers_mask_counts_when_it_is_made_small() -> None:
+    stream = ParsedGaitStream(nn.Identity(), nn.Identity(), (4, 4))
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 8] = 1  # at the border of two cells, of which either's middle is four pixels away
+    _, maps = stream(mask)
+    assert (maps.silhouette[0, 0, :, 1] > 0.05).all()
+
+
+def test_no_gradient_flows_through_the_statistics_of_tokens() -> None:
+    found = fine_statistics(torch.randn(2, 3, 2, 5, requires_grad=True), FINE)
+    assert [x.requires_grad for x in (found.mean, found.variance, found.centred)] == [False, False, True]

@@ -66,10 +66,11 @@ def test_journal_writes_a_row_a_step_and_rewinds(tmp_path: Path) -> None:
         journal.add(one_step(number, 2.0))
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
     journal.flush()
-    with (tmp_path / "log.csv").open("a") as file:
-        file.write("0,5,0.")  # the writer was killed in the middle of a row
-    journal.rewind(3)
-    assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2"]
+    for half in ("0,5,0.", "0,1", "0"):  # the writer was killed in the middle of a row
+        with (tmp_path / "log.csv").open("a") as file:
+            file.write(half)
+        journal.rewind(3)
+        assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2"]
     journal.add(one_step(3, 1.0))
     journal.flush()
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
