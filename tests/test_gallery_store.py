@@ -48,12 +48,15 @@ def filled(place: dict[str, str], count: int = len(PARTS)) -> Gallery:
     return gallery
 
 
-def test_only_a_server_is_pinged_while_nothing_is_asked(place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_server_is_pinged_while_nothing_is_asked(
+    place: dict[str, str], server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """milvus-lite, in this very process, hangs up on who pings too often, and gRPC says so on the screen."""
     every_ms, connect = [], grpc.insecure_channel
 
     def watched(target: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
-        every_ms.append(dict(options)["grpc.keepalive_time_ms"])
+        if server.endswith(target) == ("name" in place):  # pymilvus may just be seeing to a connection of an earlier test
+            every_ms.append(dict(options)["grpc.keepalive_time_ms"])
         return connect(target, options=options)
 
     monkeypatch.setattr(grpc, "insecure_channel", watched)
