@@ -134,9 +134,9 @@ class _Shelf:
         return folder
 
     def _keep(self, made: Tokens, rows: dict[Path, int]) -> Tokens:
+        features = {name: getattr(made, name).detach().cpu() for name in NAMES}  # once, not frame by frame
         for path, row in rows.items():
-            features = {name: getattr(made, name)[row].detach() for name in NAMES}
-            self.cache.keep(path, checkpoints.pack_with_sum(features))
+            self.cache.keep(path, checkpoints.pack_with_sum({name: feature[row] for name, feature in features.items()}))
         return made
 
     def _read(self, path: Path, dtype: torch.dtype) -> dict[str, Tensor] | None:
