@@ -155,8 +155,7 @@ class Journal:
 
     def forget_job(self, id: str) -> None:
         """Remove a job and its queries."""
-        self._do("DELETE FROM queries WHERE job = ?", (id,))
-        self._do("DELETE FROM jobs WHERE id = ?", (id,))
+        self._delete_job(id)
         self._empty_the_log()
 
     # -- queries and searches -----------------------------------------------------------------------------------------------------
@@ -197,13 +196,17 @@ class Journal:
         before = time.time() - seconds
         old = [row["id"] for row in self._all("SELECT id FROM jobs WHERE created < ? AND state IN (?,?)", (before, DONE, FAILED))]
         for id in old:
-            self.forget_job(id)
+            self._delete_job(id)
         for table in ("queries", "searches"):
             self._do(f"DELETE FROM {table} WHERE created < ?", (before,))
         self._empty_the_log()
         return old
 
     # -- inside -------------------------------------------------------------------------------------------------------------------
+
+    def _delete_job(self, id: str) -> None:
+        self._do("DELETE FROM queries WHERE job = ?", (id,))
+        self._do("DELETE FROM jobs WHERE id = ?", (id,))
 
     def _empty_the_log(self) -> None:
         """Beside the database lies what was last written to it, also of rows that are deleted by now."""
