@@ -110,7 +110,12 @@ def expect_writable_file(path: Path, option: str = "--out") -> None:
     """
     if path.is_dir():
         raise DinogrlError(f"{path} is a folder; give the name of a file in it")
-    expect_writable(next(folder for folder in path.parents if folder.exists()), option=option)
+    expect_writable(nearest_folder(path), option=option)
+
+
+def nearest_folder(path: Path) -> Path:
+    """Of the folders above ``path``, the lowest that is there."""
+    return next(folder for folder in path.parents if folder.exists())
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], kind: str, facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dinogrl.catalog import Catalog
-from dinogrl.checkpoints import expect_writable_file
+from dinogrl.checkpoints import expect_writable_file, nearest_folder
 from dinogrl.data.frames import resize
 from dinogrl.data.transforms import normalise
 from dinogrl.embedding import export_onnx, export_openvino, export_torch
@@ -113,8 +113,8 @@ def export_model(
     size = (trained.recipe.data.height, trained.recipe.data.width)
     batches = check_clips(frames, size, trained.recipe.data.frames)
     graph = ExportGraph(trained.network, size, in_bfloat16=precision == "bfloat16" and format == "torch").eval()
-    there = next(folder for folder in out.parents if folder.exists())  # new ones are made for a file that is kept
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=there) as scratch:
+    # new folders are made for a file that is kept
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=nearest_folder(out)) as scratch:
         draft = Path(scratch, out.name)
         on_stage(f"writing {format}, {precision}")
         try:

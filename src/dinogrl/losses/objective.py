@@ -75,8 +75,9 @@ class Objective:
 
 def _streams(output: ModelOutput) -> dict[str, Tensor]:
     """stream name -> positions of its supervised parts. Told by their number: to look at them is to wait for an accelerator."""
-    every = torch.arange(output.parts.shape[1], device=output.parts.device)
-    chosen = every if output.supervised is None else output.supervised
+    chosen = output.supervised
+    if chosen is None:
+        chosen = torch.arange(output.parts.shape[1], device=output.parts.device)
     if not output.gait_parts:
         return {"appearance": chosen}
     gait, appearance = chosen.chunk(2)

@@ -13,6 +13,7 @@ from dinogrl.recipes.schema import Recipe
 
 SHIPPED = Path(__file__).parent
 FILES = {".yaml", ".yml"}
+"""Endings by which a path is told from a name."""
 
 
 def recipe_names() -> list[str]:
